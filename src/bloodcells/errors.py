@@ -1,0 +1,16 @@
+"""Errors that a reader can mend."""
+
+
+class UserError(ValueError):
+    """A mistake in the input: one line says what was expected, what came, and what to do.
+
+    The command line prints the message without a traceback and exits with status 2.
+    """
+
+
+class DataUnavailableError(UserError):
+    """A dataset can't be had here: not in the cache, no mirror, no network.
+
+    Only this error lets ``dataset="auto"`` fall back to drawn smears. Damaged data raises a plain
+    `UserError` instead, so that a fault is never papered over.
+    """

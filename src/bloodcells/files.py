@@ -1,0 +1,70 @@
+"""Writing files so that a reader never meets half of one."""
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+# Reading the umask means setting it, for all threads: do it once, when the module is loaded.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Give a temporary path beside `path` to write to, and move it there when the block ends well.
+
+    Parameters
+    ----------
+    path : path-like
+        Final place; its folder is made if need be. A file that is already there is replaced whole.
+
+    Yields
+    ------
+    pathlib.Path
+        Has the same suffixes as `path`, which some writers insist on.
+
+    Notes
+    -----
+    On an error the temporary file is removed and `path` stays as it was. The data are flushed to the
+    disk before the move, so that a power cut leaves the old file or the new one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix="-" + path.name)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        # mkstemp makes files private; the result should be as readable as any other new file.
+        temporary.chmod(0o666 & ~_UMASK)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Write a text file atomically, as UTF-8.
+
+    Parameters
+    ----------
+    path : path-like
+    text : str
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path, value):
+    """Write a JSON file atomically, indented and with sorted keys, so that versions can be compared.
+
+    Parameters
+    ----------
+    path : path-like
+    value : object
+        Anything that the json module takes; not-a-number is refused, since JSON has none.
+    """
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
