@@ -1,0 +1,72 @@
+"""A small web server for the tests of fetching, with faults on demand."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+import pytest
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves `files` (path to bytes) from memory; `faults` (path, or "*" for all, to name) spoil the answer.
+
+    `gets` lists the paths asked for with GET. A fault is "truncated", "slow", "dropped", "wait" (the answer
+    waits for a second client to ask for the same path), a status number, or bytes to send instead.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        self.files, self.faults, self.gets = {}, {}, []
+        self.closing = threading.Event()
+        self.pair = threading.Barrier(2)
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request, client_address):
+        """Say nothing of clients that hang up, which the tests bring about on purpose."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def log_message(self, format, *args):  # noqa: A002
+        pass
+
+    def do_HEAD(self):
+        self.send_response(200 if unquote(self.path) in self.server.files else 404)
+        self.end_headers()
+
+    def do_GET(self):
+        path = unquote(self.path)
+        self.server.gets.append(path)
+        fault = self.server.faults.get(path, self.server.faults.get("*"))
+        content = self.server.files.get(path)
+        if fault == "dropped":
+            return
+        if fault == "wait":
+            self.server.pair.wait(timeout=30)
+        if isinstance(fault, int) or content is None:
+            self.send_error(fault if isinstance(fault, int) else 404)
+            return
+        if isinstance(fault, bytes):
+            content = fault
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if fault == "truncated":
+            content = content[: len(content) // 2]
+        if fault == "slow":
+            self.wfile.write(content[:1])
+            self.server.closing.wait(timeout=30)
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def file_server():
+    """Yield a running `FileServer` on a free port of this machine."""
+    with FileServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.closing.set()
+        server.shutdown()
+        thread.join()
