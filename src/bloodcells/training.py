@@ -1,0 +1,357 @@
+"""Training that can be stopped at any moment and continued with the same result."""
+
+import hashlib
+import json
+import re
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from bloodcells.augment import AffineRanges, apply_affine, random_affine
+from bloodcells.errors import UserError
+from bloodcells.files import atomic_path, write_json, write_text
+
+BEST_WEIGHTS = "best.weights.h5"
+HISTORY = "history.csv"
+
+
+class AugmentedBatches(keras.utils.PyDataset):
+    """Batches of randomly distorted images, the same for the same seed, epoch and step.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (N, rows, columns, 3)
+    masks : ndarray of uint8, shape (N, rows, columns)
+        Class of each pixel.
+    ranges : AffineRanges
+        The distortions.
+    batch_size, steps_per_epoch : int
+    seed : int
+    workers : int
+        Threads that prepare batches while the network trains.
+
+    Notes
+    -----
+    Images are taken in shuffled order, each once before any comes again. Nothing is remembered between
+    batches: an epoch is rebuilt from its number alone, which is what makes resuming exact.
+    """
+
+    def __init__(self, images, masks, *, ranges, batch_size, steps_per_epoch, seed, workers=2):
+        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
+        _check_images_and_masks(images, masks)
+        if batch_size < 1 or steps_per_epoch < 1:
+            raise UserError(
+                "`batch_size` and `steps_per_epoch` must be at least 1, "
+                f"got {batch_size} and {steps_per_epoch}."
+            )
+        if not isinstance(ranges, AffineRanges):
+            raise UserError(f"`ranges` must be AffineRanges, got {type(ranges).__name__}.")
+        self.images, self.masks, self.ranges = images, masks, ranges
+        self.batch_size, self.steps_per_epoch, self.seed = batch_size, steps_per_epoch, seed
+        self.epoch = 0
+
+    def __len__(self):
+        return self.steps_per_epoch
+
+    def __getitem__(self, step):
+        start = (self.epoch * self.steps_per_epoch + step) * self.batch_size
+        chosen = [self._image_at(position) for position in range(start, start + self.batch_size)]
+        pairs = []
+        for slot, index in enumerate(chosen):
+            rng = np.random.default_rng([self.seed, 1, self.epoch, step, slot])
+            matrix = random_affine(self.ranges, self.masks.shape[1:], rng)
+            pairs.append(apply_affine(self.images[index], self.masks[index], matrix))
+        images, masks = zip(*pairs, strict=True)
+        return np.stack(images), np.stack(masks)
+
+    def _image_at(self, position):
+        """Index of the image at a position of the endless stream of shuffled passes over the images."""
+        n_images = len(self.images)
+        order = np.random.default_rng([self.seed, 0, position // n_images]).permutation(n_images)
+        return order[position % n_images]
+
+    def fingerprint(self):
+        """Return a hash of all that decides the batches.
+
+        Returns
+        -------
+        str
+        """
+        digest = hashlib.sha256(np.ascontiguousarray(self.images))
+        digest.update(np.ascontiguousarray(self.masks))
+        digest.update(repr((self.ranges, self.batch_size, self.steps_per_epoch, self.seed)).encode())
+        return digest.hexdigest()
+
+
+def train(
+    model, batches, validation, *, epochs, optimizer, seed, run_dir=None, jit_compile="auto", progress=True
+):
+    """Train a network of pixel classes by categorical cross-entropy, keeping the best weights.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Images to class probabilities over the last axis. Ends with the weights of the epoch whose
+        validation loss was lowest.
+    batches : AugmentedBatches
+        Training data.
+    validation : tuple of ndarray
+        Images, uint8, shape (N, rows, columns, 3), and masks, uint8, shape (N, rows, columns).
+    epochs : int
+        Number of epochs, at least 1.
+    optimizer : keras.optimizers.Optimizer
+    seed : int
+        Decides the dropout masks, epoch by epoch.
+    run_dir : path-like, optional
+        Folder for the checkpoint, the best weights and ``history.csv``. When it holds the checkpoint
+        of the same training, training goes on from there; of another one, `UserError`.
+    jit_compile : bool or "auto"
+        Whether the backend's compiler fuses the training step; ``"auto"`` leaves it to Keras.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an epoch: ``epoch`` (from 1), ``loss``, ``val_loss``, ``mean_iou`` and ``val_mean_iou``
+        (mean over classes, background included; means over pixels of all images), ``seconds``.
+
+    Notes
+    -----
+    The initial weights are the caller's: call `keras.utils.set_random_seed` before building the model.
+    A resumed run repeats the stopped one exactly on the same machine, backend and thread count: the
+    batches and dropout masks depend on (seed, epoch) only, weights and optimizer state come from the
+    checkpoint.
+    """
+    if epochs < 1:
+        raise UserError(f"`epochs` must be at least 1, got {epochs}.")
+    images, masks = validation
+    _check_images_and_masks(images, masks)
+    n_classes = model.output_shape[-1]
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(),
+        metrics=[keras.metrics.MeanIoU(num_classes=n_classes, sparse_y_pred=False, name="mean_iou")],
+        jit_compile=jit_compile,
+    )
+    optimizer.build(model.trainable_variables)
+
+    store = _Store(run_dir, _fingerprint(model, batches, validation, seed)) if run_dir is not None else None
+    rows = store.resume(model) if store else []
+    if len(rows) > epochs:
+        raise UserError(f"{run_dir} holds {len(rows)} epochs already, more than the {epochs} asked for.")
+    best = _Best(model, rows)
+    if store and rows:
+        best.weights = store.best_weights(model)
+
+    bar = tqdm(
+        total=epochs * len(batches), initial=len(rows) * len(batches), unit="step", disable=not progress
+    )
+    callback = _Epochs(model, batches, seed, rows, best, store, bar)
+    if len(rows) < epochs:
+        model.fit(
+            batches,
+            initial_epoch=len(rows),
+            epochs=epochs,
+            validation_data=(images, masks),
+            validation_batch_size=batches.batch_size,
+            shuffle=False,
+            verbose=0,
+            callbacks=[callback],
+        )
+    bar.close()
+    model.set_weights(best.weights)
+    return pd.DataFrame(rows)
+
+
+def plateau_epoch(loss, *, tolerance=0.05):
+    """Return the epoch from which a loss stays near its lowest value.
+
+    Parameters
+    ----------
+    loss : sequence of float
+        One value an epoch.
+    tolerance : float
+        Share of the whole fall, from the first value to the lowest, that counts as near.
+
+    Returns
+    -------
+    int
+        Epoch, counted from 1.
+
+    Examples
+    --------
+    >>> plateau_epoch([1.0, 0.5, 0.04, 0.3, 0.03, 0.0, 0.01])
+    5
+    """
+    loss = np.asarray(loss, dtype=float)
+    if loss.ndim != 1 or loss.size == 0 or not np.isfinite(loss).all():
+        raise UserError(f"`loss` must be a non-empty list of finite numbers, got {loss!r}.")
+    above = np.flatnonzero(loss - loss.min() > tolerance * (loss[0] - loss.min()))
+    return int(above[-1]) + 2 if above.size else 1
+
+
+class _Best:
+    """The weights of the best epoch so far, in memory."""
+
+    def __init__(self, model, rows):
+        self.model = model
+        self.loss = min((row["val_loss"] for row in rows), default=np.inf)
+        self.weights = model.get_weights()
+
+    def update(self, val_loss):
+        if val_loss < self.loss:
+            self.loss, self.weights = val_loss, self.model.get_weights()
+            return True
+        return False
+
+
+class _Epochs(keras.callbacks.Callback):
+    """Reseed at each epoch's start; record, save and report at its end."""
+
+    def __init__(self, model, batches, seed, rows, best, store, bar):
+        super().__init__()
+        self.batches, self.seed, self.rows, self.best, self.store, self.bar = (
+            batches,
+            seed,
+            rows,
+            best,
+            store,
+            bar,
+        )
+        batches.epoch = len(rows)
+        self._reseed(model, len(rows))
+
+    @staticmethod
+    def _generators(model):
+        # Nested models are walked too; dropout layers hold their generator under this name.
+        return [layer.seed_generator for layer in model._flatten_layers() if hasattr(layer, "seed_generator")]
+
+    def _reseed(self, model, epoch):
+        for i, generator in enumerate(self._generators(model)):
+            state = np.random.default_rng([self.seed, 2, epoch, i]).integers(2**31, size=2)
+            generator.state.assign(state.astype("uint32"))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update()
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch + 1}
+        row |= {name: float(logs[name]) for name in ("loss", "val_loss", "mean_iou", "val_mean_iou")}
+        if not np.isfinite(row["loss"]):
+            raise UserError(
+                f"The loss became {row['loss']} in epoch {epoch + 1}. "
+                "Lower the learning rate, or check the masks."
+            )
+        row["seconds"] = time.perf_counter() - self.started
+        self.rows.append(row)
+        improved = self.best.update(row["val_loss"])
+        # The batches of the next epoch are requested only after this callback.
+        self.batches.epoch = epoch + 1
+        self._reseed(self.model, epoch + 1)
+        if self.store:
+            self.store.save(self.model, self.rows, improved=improved)
+        self.bar.set_postfix(epoch=epoch + 1, loss=f"{row['loss']:.3f}", val_loss=f"{row['val_loss']:.3f}")
+
+
+class _Store:
+    """Checkpoint, best weights and history of one training, in one folder.
+
+    The history is written first and the checkpoint last. Whatever is killed in between leaves the
+    previous checkpoint in charge: longer histories are cut to it, and a newer best file is written
+    again with the same content when its epoch is repeated.
+    """
+
+    def __init__(self, run_dir, fingerprint):
+        self.folder = Path(run_dir)
+        self.fingerprint = fingerprint
+
+    def _checkpoints(self):
+        return sorted(self.folder.glob("checkpoint-*.weights.h5"))
+
+    def resume(self, model):
+        """Load the last checkpoint into `model` and return the rows of its epochs."""
+        for leftover in self.folder.glob(".partial-*"):
+            leftover.unlink()
+        identity = self.folder / "training.json"
+        if identity.exists():
+            found = json.loads(identity.read_text(encoding="utf-8"))
+            if found != self.fingerprint:
+                parts = ", ".join(sorted(k for k in self.fingerprint if found.get(k) != self.fingerprint[k]))
+                raise UserError(
+                    f"{self.folder} belongs to another training (they differ in: {parts}). "
+                    "Give another folder, or remove this one."
+                )
+        else:
+            write_json(identity, self.fingerprint)
+        checkpoints = self._checkpoints()
+        if not checkpoints:
+            return []
+        n_epochs = int(re.fullmatch(r"checkpoint-(\d+)\.weights\.h5", checkpoints[-1].name)[1])
+        model.load_weights(checkpoints[-1])
+        return pd.read_csv(self.folder / HISTORY).head(n_epochs).to_dict("records")
+
+    def best_weights(self, model):
+        """Return the weights of the best epoch, leaving `model` as it is."""
+        current = model.get_weights()
+        model.load_weights(self.folder / BEST_WEIGHTS, skip_mismatch=False)
+        best = model.get_weights()
+        model.set_weights(current)
+        return best
+
+    def save(self, model, rows, *, improved):
+        write_text(self.folder / HISTORY, pd.DataFrame(rows).to_csv(index=False))
+        if improved:
+            with atomic_path(self.folder / BEST_WEIGHTS) as temporary:
+                model.save_weights(temporary, overwrite=True)
+        old = self._checkpoints()
+        with atomic_path(self.folder / f"checkpoint-{len(rows):05d}.weights.h5") as temporary:
+            model.save_weights(temporary, overwrite=True)
+        for path in old:
+            path.unlink()
+
+
+def _fingerprint(model, batches, validation, seed):
+    """Hashes of all that decides a training, by part, so that a mismatch can name the part."""
+
+    def digest(*parts):
+        value = hashlib.sha256()
+        for part in parts:
+            value.update(part if isinstance(part, bytes) else np.ascontiguousarray(part))
+        return value.hexdigest()
+
+    # Keras numbers the names it makes up ("adam_3") by what the process built before: number them anew.
+    network = model.to_json()
+    for i, name in enumerate(dict.fromkeys(re.findall(r'"name": ("[^"]*")', network))):
+        network = network.replace(name, f'"name {i}"')
+    optimizer = keras.optimizers.serialize(model.optimizer)
+    optimizer["config"].pop("name")
+    return {
+        "model": digest(network.encode()),
+        "optimizer": digest(json.dumps(optimizer, sort_keys=True, default=str).encode()),
+        "training data": batches.fingerprint(),
+        "validation data": digest(*validation),
+        "seed": str(seed),
+        "backend": keras.backend.backend(),
+    }
+
+
+def _check_images_and_masks(images, masks):
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise UserError(
+            "`images` must be uint8 of shape (N, rows, columns, 3), "
+            f"got {images.dtype} of shape {images.shape}."
+        )
+    if masks.shape != images.shape[:3] or masks.dtype != np.uint8:
+        raise UserError(
+            f"`masks` must be uint8 of shape {images.shape[:3]}, got {masks.dtype} of shape {masks.shape}."
+        )
+    if len(images) == 0:
+        raise UserError("`images` must hold at least one image, got none.")
