@@ -1,0 +1,210 @@
+"""What the papers claim, as data, and how the record judges it.
+
+``book/claims.yml`` holds four kinds of claim.
+
+* ``value``: a figure the paper prints, for one method, dataset and metric. *Reproduced* when the mean
+  over seeds lies within the tolerance of the figure, *partly* when only some seed does, *not
+  reproduced* otherwise. The difference tells the direction: a baseline that does better than its
+  paper says isn't reproduced either.
+* ``order``: each of several methods is better than the one before. Every gap is judged by a paired
+  bootstrap over test images: it holds when its 95 % interval lies above 0. *Reproduced* when all
+  gaps hold, *not reproduced* when none does, *partly* otherwise.
+* ``bound``: a score is at least so large. *Reproduced* when it is for every seed, *partly* when it is in
+  the mean.
+* ``ratio``: one method needs so many times as much as another. *Reproduced* when the mean over seeds
+  lies within the tolerance, *partly* when it is at least on the same side of 1 for every seed.
+
+A claim for which there is no run, or whose target the public data doesn't have, is *not tested*.
+"""
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from bloodcells.errors import UserError
+from bloodcells.metrics import bootstrap_gaps
+from bloodcells.paths import ROOT
+
+CLAIMS = ROOT / "book" / "claims.yml"
+KINDS = ("value", "bound", "order", "ratio")
+_COMMON = {"id", "chapter", "kind", "where", "claim", "target"}
+_FIELDS = {
+    "value": _COMMON | {"dataset", "method", "metric", "value", "tolerance"},
+    "bound": _COMMON | {"dataset", "method", "metric", "value"},
+    "order": _COMMON | {"dataset", "methods", "metric"},
+    "ratio": _COMMON | {"methods", "metric", "value", "tolerance"},
+}
+
+
+def load(chapter=None, *, path=CLAIMS):
+    """Read the claims.
+
+    Parameters
+    ----------
+    chapter : str, optional
+        Only this chapter's.
+    path : path-like
+
+    Returns
+    -------
+    list of dict
+
+    Raises
+    ------
+    UserError
+        For a claim of unknown kind, with missing or unknown fields, or with an id that occurs twice.
+    """
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    seen = set()
+    for claim in found:
+        kind = claim.get("kind")
+        if kind not in KINDS:
+            raise UserError(
+                f"{path.name}: claim {claim.get('id')!r} has kind {kind!r}; expected {', '.join(KINDS)}."
+            )
+        wrong = set(claim).symmetric_difference(_FIELDS[kind]) - {"paper_target", "headline"}
+        if wrong:
+            raise UserError(
+                f"{path.name}: claim {claim['id']!r}: check the fields {', '.join(sorted(wrong))}."
+            )
+        if claim["id"] in seen:
+            raise UserError(f"{path.name}: the id {claim['id']!r} occurs twice.")
+        seen.add(claim["id"])
+    return [claim for claim in found if chapter is None or claim["chapter"] == chapter]
+
+
+def chapters(*, path=CLAIMS):
+    """List the chapters that have claims.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    list of str
+    """
+    return sorted({claim["chapter"] for claim in load(path=path)})
+
+
+def claim_table(chapter, *, path=CLAIMS):
+    """Return a chapter's claims as a table, before anything is run.
+
+    Parameters
+    ----------
+    chapter : str
+    path : path-like
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``claim``, ``where`` and ``paper``.
+    """
+    rows = [{"claim": c["claim"], "where": c["where"], "paper": _paper(c)} for c in load(chapter, path=path)]
+    return pd.DataFrame(rows)
+
+
+def judge(claims, scores, per_image, *, seed=0):
+    """Judge claims by runs.
+
+    Parameters
+    ----------
+    claims : list of dict
+        From `load`.
+    scores, per_image : pandas.DataFrame
+        From `bloodcells.results.load_runs`; may be empty.
+    seed : int
+        Seed of the bootstrap of order claims.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a claim: ``id``, ``claim``, ``target``, ``paper``, ``ours``, ``difference``, ``verdict``;
+        all but the id as text for people.
+    """
+    judges = {"value": _judge_value, "bound": _judge_value, "order": _judge_order, "ratio": _judge_ratio}
+    rows = []
+    for claim in claims:
+        row = {name: claim[name] for name in ("id", "claim", "target")} | {"paper": _paper(claim)}
+        if scores.empty:
+            outcome = {"ours": "no record", "difference": "", "verdict": "not tested"}
+        else:
+            outcome = judges[claim["kind"]](claim, scores, per_image, np.random.default_rng(seed))
+        rows.append(row | outcome)
+    return pd.DataFrame(rows)
+
+
+def _paper(claim):
+    if claim["kind"] == "order":
+        return " < ".join(claim["methods"])
+    if claim["kind"] == "bound":
+        return f"at least {claim['value']:.2f}"
+    return f"{claim['value']:.4f}" if claim["kind"] == "value" else f"{claim['value']:.2f}"
+
+
+def _select(table, claim, **equal):
+    keep = table["target"] == claim["target"]
+    for column, value in equal.items():
+        keep &= table[column] == value
+    return table[keep]
+
+
+def _not_tested(claim):
+    reason = "other target" if claim.get("paper_target", claim["target"]) != claim["target"] else "no run"
+    return {"ours": reason, "difference": "", "verdict": "not tested"}
+
+
+def _verdict(value, claim, ours):
+    if claim["kind"] == "bound":
+        return "reproduced" if ours.min() >= value else "partly" if ours.mean() >= value else "not reproduced"
+    if abs(np.mean(ours) - value) <= claim["tolerance"]:
+        return "reproduced"
+    if any(abs(one - value) <= claim["tolerance"] for one in ours):
+        return "partly"
+    return "not reproduced"
+
+
+def _judge_value(claim, scores, per_image, rng):
+    runs = _select(scores, claim, method=claim["method"], dataset=claim["dataset"])
+    if runs.empty:
+        return _not_tested(claim)
+    ours = runs[claim["metric"]].to_numpy(dtype=float)
+    outcome = {
+        "ours": f"{ours.mean():.4f} ({ours.min():.4f} to {ours.max():.4f}, {len(ours)} seeds)",
+        "difference": f"{ours.mean() - claim['value']:+.4f}",
+    }
+    if claim.get("paper_target", claim["target"]) != claim["target"]:
+        # The figure stands beside ours for the eye, but it was measured on something else.
+        return outcome | {"verdict": "not tested"}
+    return outcome | {"verdict": _verdict(claim["value"], claim, ours)}
+
+
+def _judge_order(claim, scores, per_image, rng):
+    images = _select(per_image, claim, dataset=claim["dataset"])
+    if not set(claim["methods"]) <= set(images["method"]):
+        return _not_tested(claim)
+    gaps = bootstrap_gaps(images, claim["methods"], claim["metric"], rng=rng)
+    holds = [low > 0 for _, low, _ in gaps]
+    text = "; ".join(f"{gap:+.4f} [{low:+.4f}, {high:+.4f}]" for gap, low, high in gaps)
+    verdict = "reproduced" if all(holds) else "partly" if any(holds) else "not reproduced"
+    return {"ours": text, "difference": "", "verdict": verdict}
+
+
+def _judge_ratio(claim, scores, per_image, rng):
+    runs = (
+        _select(scores, claim)
+        .drop_duplicates(["method", "seed"])
+        .pivot(index="seed", columns="method", values=claim["metric"])
+    )
+    above, below = claim["methods"]
+    if not {above, below} <= set(runs.columns):
+        return _not_tested(claim)
+    ratios = (runs[above] / runs[below]).dropna().to_numpy(dtype=float)
+    verdict = _verdict(claim["value"], claim, ratios)
+    if verdict == "not reproduced" and ((ratios < 1) == (claim["value"] < 1)).all():
+        verdict = "partly"
+    return {
+        "ours": f"{ratios.mean():.2f} ({ratios.min():.2f} to {ratios.max():.2f}, {len(ratios)} seeds)",
+        "difference": f"{ratios.mean() - claim['value']:+.2f}",
+        "verdict": verdict,
+    }

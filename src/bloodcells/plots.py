@@ -1,0 +1,178 @@
+"""Figures that several chapters draw."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.colors import to_rgb
+from skimage.segmentation import find_boundaries
+
+PAPER_COLOURS = {"neutrophil": "#ff0000", "lymphocyte": "#0000ff", "basophil": "#00ff00"}
+"""nasser2025, section 2.5."""
+
+SAFE_COLOURS = {"neutrophil": "#d55e00", "lymphocyte": "#0072b2", "basophil": "#f0e442"}
+"""From the palette of Okabe and Ito, told apart with every common colour vision."""
+
+METHOD_NAMES = {"unet_relu": "U-Net (ReLU)", "unet_leaky_relu": "U-Net (LeakyReLU)", "wcsegnet": "WCSegNet"}
+
+
+def use_book_style():
+    """Set fonts, sizes and resolution of all figures of a chapter."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    plt.rcParams |= {"figure.dpi": 100, "savefig.dpi": 100, "figure.constrained_layout.use": True}
+
+
+def paint_classes(classes, colours):
+    """Paint a map of classes.
+
+    Parameters
+    ----------
+    classes : ndarray of int, shape (M, N)
+        0 is background, i the i-th key of `colours`.
+    colours : dict of str to str
+        Type to colour.
+
+    Returns
+    -------
+    ndarray of float, shape (M, N, 3)
+        In [0, 1]; the background is black.
+    """
+    palette = np.array([(0.0, 0.0, 0.0)] + [to_rgb(colour) for colour in colours.values()])
+    return palette[classes]
+
+
+def outline_classes(image, classes, colours):
+    """Draw the outline of each class on an image.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (M, N, 3)
+    classes : ndarray of int, shape (M, N)
+        0 is background, i the i-th key of `colours`.
+    colours : dict of str to str
+
+    Returns
+    -------
+    ndarray of float, shape (M, N, 3)
+        In [0, 1].
+    """
+    drawn = image / 255
+    edge = find_boundaries(classes, mode="thick")
+    # The boundary lies on both sides: give its outer pixels the class they enclose.
+    inside = np.maximum.reduce([np.roll(classes, shift, axis) for axis in (0, 1) for shift in (-1, 0, 1)])
+    drawn[edge] = paint_classes(inside, colours)[edge]
+    return drawn
+
+
+def plot_cells(samples, *, n_columns=3):
+    """Show images of single cells over their truth.
+
+    Parameters
+    ----------
+    samples : list of bloodcells.datasets.Sample
+        One column each.
+    n_columns : int
+        How many of them to show.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    samples = samples[:n_columns]
+    figure, axes = plt.subplots(2, len(samples), figsize=(2.6 * len(samples), 5.4), squeeze=False)
+    for column, sample in enumerate(samples):
+        truth = sample.cell.astype(float) * 0.5
+        if sample.nucleus is not None:
+            truth[sample.nucleus] = 1
+        axes[0, column].imshow(sample.image)
+        axes[0, column].set_title(f"{sample.dataset} {sample.image_id}\n{sample.cell_type}", fontsize=10)
+        axes[1, column].imshow(truth, cmap="gray", vmin=0, vmax=1)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure
+
+
+def plot_histories(histories, *, columns=("loss", "val_loss"), titles=("training loss", "validation loss")):
+    """Show training curves, a line a method and seed.
+
+    Parameters
+    ----------
+    histories : dict of str to pandas.DataFrame
+        Panel title to curves, as from `bloodcells.results.load_history`; an empty table leaves its
+        panel out.
+    columns, titles : sequence of str
+        Curves to show, and what to call them.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    histories = {name: table for name, table in histories.items() if len(table)}
+    figure, axes = plt.subplots(
+        len(histories), len(columns), figsize=(4.6 * len(columns), 3.2 * len(histories)), squeeze=False
+    )
+    for row, (name, table) in enumerate(histories.items()):
+        named = table.assign(method=table["method"].map(METHOD_NAMES))
+        for axis, column, title in zip(axes[row], columns, titles, strict=True):
+            sns.lineplot(
+                named,
+                x="epoch",
+                y=column,
+                hue="method",
+                style="method",
+                units="seed",
+                estimator=None,
+                ax=axis,
+            )
+            axis.set(title=f"{name}: {title}", ylabel="cross-entropy", yscale="log")
+            axis.legend(title=None, fontsize=8)
+    return figure
+
+
+def plot_predictions(rows, colours=SAFE_COLOURS):
+    """Show image, truth and prediction, in painted classes and as outlines.
+
+    Parameters
+    ----------
+    rows : list of tuple
+        (title, image, true, pred): str, uint8 (M, N, 3) and two class maps (M, N).
+    colours : dict of str to str
+        For the outlines; the painted maps use the paper's colours.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(len(rows), 5, figsize=(10.5, 2.35 * len(rows)), squeeze=False)
+    titles = ("image", "truth", "prediction", "truth, outlined", "prediction, outlined")
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=10)
+    for line, (title, image, true, pred) in zip(axes, rows, strict=True):
+        panels = [image, paint_classes(true, PAPER_COLOURS), paint_classes(pred, PAPER_COLOURS)]
+        panels += [outline_classes(image, true, colours), outline_classes(image, pred, colours)]
+        for axis, panel in zip(line, panels, strict=True):
+            axis.imshow(panel)
+            axis.set(xticks=[], yticks=[])
+            axis.grid(visible=False)
+        line[0].set_ylabel(title, fontsize=9)
+    return figure
+
+
+def plot_type_tables(tables):
+    """Show confusion matrices of cell types side by side.
+
+    Parameters
+    ----------
+    tables : dict of str to pandas.DataFrame
+        Title to a table from `bloodcells.metrics.type_table`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(1, len(tables), figsize=(3.9 * len(tables), 3.4), squeeze=False)
+    for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
+        sns.heatmap(table, annot=True, fmt="d", cmap="Blues", cbar=False, linewidths=0.5, ax=axis)
+        axis.set_title(title, fontsize=10)
+        axis.tick_params(axis="x", rotation=30)
+        axis.tick_params(axis="y", rotation=0)
+    return figure

@@ -1,0 +1,614 @@
+"""Runs, the record kept of them, and the tables made from the record.
+
+A run is one training of one arm (method, target and seed) of a chapter. It lives in
+``<output_dir>/<chapter>/<mode>/<run-id>/``. The record is the promoted small files of runs, in
+``book/results/<chapter>/<mode>/<run-id>/``.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import filelock
+import pandas as pd
+
+from bloodcells import claims, datasets
+from bloodcells.errors import UserError
+from bloodcells.files import write_json, write_text
+from bloodcells.paths import ROOT, data_dir
+
+RECORD = ROOT / "book" / "results"
+RECORD_FILES = ("config.json", "provenance.json", "history.csv", "per_image.csv", "metrics.json")
+_VERSIONED = (
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-image",
+    "opencv-python-headless",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run under way.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+    config : dict
+        What decides the result; its hash is part of the folder's name.
+    started : float
+        Clock reading in seconds, for the wall time.
+    lock : filelock.FileLock
+        Held until `finish_run`, so that two processes never write to one folder.
+    """
+
+    folder: Path
+    config: dict
+    started: float
+    lock: filelock.FileLock
+
+
+def source_hash():
+    """Hash of the package's own source, so that a run is never continued with other code.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    package = Path(__file__).resolve().parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def start_run(chapter, mode, arm, seed, *, config, output_dir="runs"):
+    """Open the folder of a run, a new one or one to continue.
+
+    Parameters
+    ----------
+    chapter, mode : str
+    arm : str
+        Method and target, such as ``"wcsegnet/nucleus"``.
+    seed : int
+    config : dict
+        Everything else that decides the result; JSON values.
+    output_dir : path-like
+        A relative path counts from the root of the checkout.
+
+    Returns
+    -------
+    Run
+        Its folder's name ends in a hash of all the arguments and of the package's source: another
+        configuration always gets another folder.
+    """
+    config = {
+        "chapter": chapter,
+        "mode": mode,
+        "arm": arm,
+        "seed": seed,
+        **config,
+        "source_sha256": source_hash(),
+    }
+    text = json.dumps(config, sort_keys=True)
+    run_id = f"{re.sub('[^a-z0-9_]+', '-', arm)}-s{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    folder = ROOT / output_dir / chapter / mode / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UserError(
+            f"Another process is writing to {folder}. Wait for it to end, or give another `output_dir`."
+        ) from None
+    write_json(folder / "config.json", config)
+    return Run(folder, config, time.perf_counter(), lock)
+
+
+def finish_run(run, *, per_image, metrics, datasets_used):
+    """Write the results of a run and release its folder.
+
+    Parameters
+    ----------
+    run : Run
+    per_image : pandas.DataFrame
+        The counts behind the scores, at least one row an image.
+    metrics : dict
+        Scores computed from `per_image`. Not-a-number becomes null.
+    datasets_used : sequence of str
+
+    Returns
+    -------
+    pathlib.Path
+        The run's folder.
+    """
+    write_text(run.folder / "per_image.csv", per_image.to_csv(index=False))
+    write_json(run.folder / "metrics.json", _null_nan(metrics))
+    write_json(run.folder / "provenance.json", provenance(run, datasets_used))
+    run.lock.release()
+    return run.folder
+
+
+def provenance(run, datasets_used):
+    """Collect what a reader needs to trace a result: code, versions, device, data, cost.
+
+    Parameters
+    ----------
+    run : Run
+    datasets_used : sequence of str
+
+    Returns
+    -------
+    dict
+        ``wall_s`` is the time of the last stretch, in seconds, if the run was continued;
+        ``peak_memory_mib`` that of the whole process so far, in mebibytes.
+    """
+    from bloodcells.device import describe_device
+
+    commit, dirty = git_state()
+    files = [
+        data_dir() / folder / f"{name}.csv" for name in datasets_used for folder in ("registry", "splits")
+    ]
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "device": describe_device(),
+        "platform": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "sha256": {
+            path.relative_to(data_dir()).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+            if path.exists()  # drawn smears have neither registry nor split
+        },
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "wall_s": round(time.perf_counter() - run.started, 1),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+def versions():
+    """Return the versions of the packages that decide numbers.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    found = {}
+    for name in _VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state():
+    """Return the commit that is checked out and whether the tree differs from it.
+
+    Returns
+    -------
+    commit : str or None
+        None outside a git checkout.
+    dirty : bool
+        Whether tracked files differ or untracked ones exist; True outside a checkout.
+    """
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, True
+
+
+def promote(run_dir, *, record=RECORD):
+    """Copy the small files of a finished run, or of all finished runs below a folder, to the record.
+
+    Parameters
+    ----------
+    run_dir : path-like
+        A run's folder, or one that holds runs.
+    record : path-like
+        Root of the record.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Folders in the record. An older run of the same arm and seed is replaced.
+
+    Raises
+    ------
+    UserError
+        Before anything is copied: if a run isn't finished, was made from a dirty tree or on drawn
+        smears, or lacks the prediction of an image of the test split.
+    """
+    run_dir = Path(run_dir)
+    folders = sorted(path.parent for path in run_dir.rglob("config.json"))
+    if not folders:
+        raise UserError(
+            f"{run_dir} holds no run: expected a folder with config.json, as `bloodcells run` writes."
+        )
+    for folder in folders:
+        _check_promotable(folder)
+    return [_copy_to_record(folder, Path(record)) for folder in folders]
+
+
+def _check_promotable(folder):
+    missing = [name for name in RECORD_FILES if not (folder / name).exists()]
+    if missing:
+        raise UserError(
+            f"{folder} is not finished: it lacks {', '.join(missing)}. Run the chapter again to end it."
+        )
+    source = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    if source["dirty"] or not source["commit"]:
+        raise UserError(f"{folder} was made from a tree with uncommitted changes. Commit, then run it again.")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    per_image = pd.read_csv(folder / "per_image.csv", keep_default_na=False, dtype={"image_id": str})
+    for name in config["datasets"]:
+        if name == "synthetic":
+            raise UserError(f"{folder} was made on drawn smears; only runs on real data enter the record.")
+        split = datasets.read_split(name)
+        wanted = split[(split["split"] == "test") & split["cell_type"].isin(config["cell_types"])]["image_id"]
+        absent = sorted(set(wanted) - set(per_image.loc[per_image["dataset"] == name, "image_id"]))
+        if absent:
+            raise UserError(
+                f"{folder} lacks predictions of {len(absent)} test images of {name} ({absent[0]}, ...). "
+                "Run it again with n_test at its full value."
+            )
+
+
+def _copy_to_record(folder, record):
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    target = record / config["chapter"] / config["mode"] / folder.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stem = folder.name.rsplit("-", 1)[0]
+    older = [path for path in target.parent.glob(f"{stem}-*") if path.name.rsplit("-", 1)[0] == stem]
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as temporary:
+        copy = Path(temporary) / target.name
+        copy.mkdir()
+        for name in RECORD_FILES:
+            shutil.copyfile(folder / name, copy / name)
+        for path in older:
+            shutil.rmtree(path)
+        copy.rename(target)
+    return target
+
+
+def load_runs(root):
+    """Read finished runs.
+
+    Parameters
+    ----------
+    root : path-like or list of path-like
+        Folders that are or hold run folders, at any depth; they may be absent.
+
+    Returns
+    -------
+    scores : pandas.DataFrame
+        One row a run and dataset: ``chapter``, ``mode``, ``method``, ``target``, ``seed``,
+        ``dataset``, the scores of metrics.json, and ``commit``, ``device``, ``wall_s``, ``run``.
+    per_image : pandas.DataFrame
+        The runs' per-image tables, with ``method``, ``target`` and ``seed``.
+    """
+    rows, tables = [], []
+    roots = [root] if isinstance(root, str | os.PathLike) else root
+    for path in [path for one in roots for path in sorted(Path(one).rglob("metrics.json"))]:
+        folder = path.parent
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        source = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        method, target = config["arm"].split("/")
+        arm = {"method": method, "target": target, "seed": config["seed"]}
+        run = {k: v for k, v in metrics.items() if k != "datasets"}
+        run |= {
+            "commit": source["commit"],
+            "device": source["device"],
+            "wall_s": source["wall_s"],
+            "run": folder.name,
+        }
+        for dataset, scores in metrics["datasets"].items():
+            identity = {"chapter": config["chapter"], "mode": config["mode"], **arm, "dataset": dataset}
+            rows.append(identity | scores | run)
+        table = pd.read_csv(folder / "per_image.csv", keep_default_na=False, dtype={"image_id": str})
+        tables.append(table.assign(**arm))
+    scores = pd.DataFrame(rows)
+    per_image = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return scores, per_image
+
+
+def load_history(root):
+    """Read the training curves of finished runs.
+
+    Parameters
+    ----------
+    root : path-like
+        A folder that holds run folders, at any depth.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of every ``history.csv``, with ``method``, ``target`` and ``seed``.
+    """
+    tables = []
+    for path in sorted(Path(root).rglob("history.csv")):
+        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+        method, target = config["arm"].split("/")
+        tables.append(pd.read_csv(path).assign(method=method, target=target, seed=config["seed"]))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def best_record_mode(chapter, *, record=RECORD):
+    """Return the largest mode that a chapter has a record of.
+
+    Parameters
+    ----------
+    chapter : str
+    record : path-like
+
+    Returns
+    -------
+    {"full", "workstation", None}
+    """
+    for mode in ("full", "workstation"):
+        if any((Path(record) / chapter / mode).rglob("metrics.json")):
+            return mode
+    return None
+
+
+def list_records(*, record=RECORD):
+    """List the runs in the record.
+
+    Parameters
+    ----------
+    record : path-like
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a run: ``chapter``, ``mode``, ``arm``, ``seed``, ``datasets``, ``minutes``,
+        ``device``, ``commit``.
+    """
+    scores, _ = load_runs(record)
+    columns = ["chapter", "mode", "arm", "seed", "datasets", "minutes", "device", "commit"]
+    if scores.empty:
+        return pd.DataFrame(columns=columns)
+    scores["arm"] = scores["method"] + "/" + scores["target"]
+    grouped = scores.groupby(["chapter", "mode", "arm", "seed"], as_index=False).agg(
+        datasets=("dataset", ", ".join),
+        wall_s=("wall_s", "first"),
+        device=("device", "first"),
+        commit=("commit", "first"),
+    )
+    grouped["minutes"] = (grouped["wall_s"] / 60).round(1)
+    grouped["commit"] = grouped["commit"].str[:8]
+    return grouped[columns]
+
+
+def readme_table(*, record=RECORD):
+    """Return the results table of the README: the papers' main claims, with their verdicts.
+
+    Parameters
+    ----------
+    record : path-like
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    lines = ["| chapter | claim | paper | ours (seeds) | verdict |", "| --- | --- | ---: | ---: | --- |"]
+    headlines = {claim["id"] for claim in claims.load() if claim.get("headline")}
+    for chapter in claims.chapters():
+        table = chapter_verdicts(chapter, record=record)
+        for row in table[table["id"].isin(headlines)].itertuples():
+            lines.append(f"| {chapter[:2]} | {row.claim} | {row.paper} | {row.ours} | {row.verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def chapter_verdicts(chapter, *, record=RECORD):
+    """Judge a chapter's claims by its record.
+
+    Parameters
+    ----------
+    chapter : str
+    record : path-like
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `bloodcells.claims.judge`.
+    """
+    mode = best_record_mode(chapter, record=record)
+    scores, per_image = load_runs(Path(record) / chapter / mode) if mode else (pd.DataFrame(), pd.DataFrame())
+    return claims.judge(claims.load(chapter), scores, per_image)
+
+
+def side_by_side(chapter, live, *, record=RECORD):
+    """Put a chapter's figures beside each other: paper, record and this run.
+
+    Parameters
+    ----------
+    chapter : str
+    live : pandas.DataFrame
+        Scores of this run, from `load_runs`.
+    record : path-like
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows are target, dataset, metric; columns are method, then source ("paper", "record", "this
+        run"); means over seeds.
+    """
+    keys = ["target", "dataset", "metric", "method"]
+    mode = best_record_mode(chapter, record=record)
+    recorded = load_runs(Path(record) / chapter / mode)[0] if mode else pd.DataFrame()
+    found = [claim for claim in claims.load(chapter) if claim["kind"] == "value"]
+    metrics_shown = [*dict.fromkeys(claim["metric"] for claim in found), "cell_accuracy"]
+    parts = [pd.DataFrame(found)[[*keys, "value"]].assign(source="paper")]
+    for source, scores in (("record", recorded), ("this run", live)):
+        if len(scores):
+            long = scores.melt(["target", "dataset", "method"], metrics_shown, var_name="metric")
+            parts.append(long.assign(source=source, value=pd.to_numeric(long["value"])))
+    table = pd.concat(parts).pivot_table(
+        index=["target", "dataset", "metric"], columns=["method", "source"], values="value", sort=False
+    )
+    methods = list(dict.fromkeys(claim["method"] for claim in found))
+    columns = [(m, s) for m in methods for s in ("paper", "record", "this run") if (m, s) in table.columns]
+    return table[columns]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunCard:
+    """What a reader must know of a run before believing a page; displays as a table."""
+
+    facts: dict
+
+    def _repr_mimebundle_(self, **kwargs):
+        table = pd.DataFrame({"": self.facts.values()}, index=list(self.facts))
+        return {
+            "text/html": table.to_html(header=False, border=0),
+            "text/plain": table.to_string(header=False),
+            # For the book's build, which puts mode and data into every figure's caption.
+            "application/vnd.bloodcells.run+json": self.facts,
+        }
+
+
+def describe_data(used):
+    """Say in words what a chapter was run on.
+
+    Parameters
+    ----------
+    used : sequence of str
+        Names of datasets.
+
+    Returns
+    -------
+    str
+    """
+    return "drawn smears (no real image)" if tuple(used) == ("synthetic",) else ", ".join(used)
+
+
+def caption(text, mode, used):
+    """Return a table's caption that says which run and which data it shows.
+
+    Parameters
+    ----------
+    text, mode : str
+    used : sequence of str
+        Names of datasets.
+
+    Returns
+    -------
+    str
+    """
+    return f"{text}. Mode: {mode}; data: {describe_data(used)}."
+
+
+def run_card(chapter, mode, used, device, *, record=RECORD):
+    """Describe a run at the top of its chapter.
+
+    Parameters
+    ----------
+    chapter, mode : str
+    used : sequence of str
+        Names of datasets.
+    device : str
+    record : path-like
+
+    Returns
+    -------
+    RunCard
+    """
+    commit, dirty = git_state()
+    listed = list_records(record=record)
+    listed = listed[listed["chapter"] == chapter]
+    kept = best_record_mode(chapter, record=record)
+    listed = listed[listed["mode"] == kept]
+    return RunCard(
+        {
+            "chapter": chapter,
+            "mode": mode,
+            "data": describe_data(used),
+            "device": device,
+            "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+            "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+            "commit": "none"
+            if commit is None
+            else commit[:8] + (", with uncommitted changes" if dirty else ""),
+            "record": f"{kept}: {len(listed)} runs, {listed['minutes'].sum():.0f} minutes"
+            if kept
+            else "none yet",
+        }
+    )
+
+
+def results_page(*, record=RECORD):
+    """Return the body of the book's results page, all of it computed from the record.
+
+    Parameters
+    ----------
+    record : path-like
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    parts = []
+    for chapter in claims.chapters():
+        mode = best_record_mode(chapter, record=record)
+        table = chapter_verdicts(chapter, record=record)
+        counts = table["verdict"].value_counts()
+        parts.append(f"## Chapter {int(chapter[:2])}\n")
+        parts.append(
+            f"Record: {mode or 'none yet'}. Verdicts: {', '.join(f'{n} {v}' for v, n in counts.items())}.\n"
+        )
+        parts.append(markdown_table(table[["claim", "target", "paper", "ours", "difference", "verdict"]]))
+    parts.append("## Runs in the record\n")
+    parts.append(markdown_table(list_records(record=record)))
+    return "\n".join(parts)
+
+
+def markdown_table(table):
+    """Return a table as Markdown, values as they print.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+
+    Returns
+    -------
+    str
+    """
+    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + " --- |" * len(table.columns)]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in table.itertuples(index=False)]
+    return "\n".join(lines) + "\n"
+
+
+def _null_nan(value):
+    if isinstance(value, dict):
+        return {key: _null_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and value != value else value
