@@ -9,7 +9,7 @@ IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 @pytest.fixture
 def cell():
-    """A bright square of rows 4 to 7 and columns 10 to 12 in a 16 x 20 image."""
+    """Draw a bright square in rows 4 to 7 and columns 10 to 12 in a 16 x 20 image."""
     mask = np.zeros((16, 20), dtype=np.uint8)
     mask[4:8, 10:13] = 3
     return np.dstack([mask * 60] * 3), mask

@@ -16,9 +16,14 @@ def test_atomic_path_replaces_whole_and_leaves_nothing_else(tmp_path):
 def test_atomic_path_keeps_the_old_file_on_an_error(tmp_path):
     target = tmp_path / "a.txt"
     files.write_text(target, "old")
-    with pytest.raises(RuntimeError, match="midway"), files.atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("midway")
+
+    def write_half():
+        with files.atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        write_half()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -1,5 +1,7 @@
 """The networks: shapes, sizes worked out by hand, and the places of their parts."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ def conv(n_in, n_out, size, *, bias):
 
 
 def conv_norm(n_in, n_out, size=3):
-    """A convolution without bias, then four values a channel (scale, shift, running mean and variance)."""
+    """Count a convolution without bias, then four values a channel (scale, shift, mean, variance)."""
     return conv(n_in, n_out, size, bias=False) + 4 * n_out
 
 
@@ -54,7 +56,7 @@ def test_the_plain_unet_has_the_size_of_ronneberger_2015():
     filters = [64, 128, 256, 512, 1024]
     model = build_unet((64, 64, 1), 2, batch_norm=False)
     expected = conv(1, 64, 3, bias=True) + conv(64, 64, 3, bias=True)
-    for above, below in zip(filters, filters[1:], strict=False):
+    for above, below in itertools.pairwise(filters):
         expected += conv(above, below, 3, bias=True) + conv(below, below, 3, bias=True)
         expected += conv(below, above, 2, bias=True)
         expected += conv(below, above, 3, bias=True) + conv(above, above, 3, bias=True)

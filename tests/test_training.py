@@ -114,17 +114,17 @@ def test_the_loss_falls_and_the_best_weights_are_kept():
 def test_a_continued_run_is_the_same_as_one_never_stopped(tmp_path):
     whole_model, whole = fit(tmp_path / "whole", epochs=4)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     # Stop in the middle of the third epoch, the way a killed process stops: no tidying up.
     def fail_in_third_epoch(self, batch, logs=None):
         if len(self.rows) == 2 and batch == 1:
-            raise Killed
+            raise KilledError
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training._Epochs, "on_train_batch_end", fail_in_third_epoch)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             fit(tmp_path / "parts", epochs=4)
     assert len(pd.read_csv(tmp_path / "parts" / "history.csv")) == 2
 
@@ -183,7 +183,7 @@ def test_a_finished_run_is_read_and_not_repeated(tmp_path):
 
 def test_a_folder_of_another_training_is_refused(tmp_path):
     fit(tmp_path, epochs=1)
-    with pytest.raises(UserError, match="another training .*seed"):
+    with pytest.raises(UserError, match=r"another training .*seed"):
         fit(tmp_path, epochs=1, seed=1)
 
 

@@ -1,0 +1,150 @@
+"""Claims and their verdicts, on runs made up so that the verdict is known."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from bloodcells import claims
+from bloodcells.errors import UserError
+
+VALUE = {
+    "id": "v", "chapter": "05_x", "kind": "value", "where": "Table 1", "claim": "Dice of b", "target": "nucleus",
+    "dataset": "d", "method": "b", "metric": "dice", "value": 0.90, "tolerance": 0.01,
+}  # fmt: skip
+BOUND = {key: value for key, value in VALUE.items() if key != "tolerance"} | {"kind": "bound", "id": "l"}
+ORDER = {
+    "id": "o", "chapter": "05_x", "kind": "order", "where": "text", "claim": "a < b < c", "target": "nucleus",
+    "dataset": "d", "methods": ["a", "b", "c"], "metric": "dice",
+}  # fmt: skip
+RATIO = {
+    "id": "r", "chapter": "05_x", "kind": "ratio", "where": "text", "claim": "epochs", "target": "nucleus",
+    "methods": ["b", "a"], "metric": "plateau_epoch", "value": 0.3, "tolerance": 0.1,
+}  # fmt: skip
+
+
+def scores(**by_method):
+    """One row a method and seed of dataset d, from lists of Dice."""
+    return pd.DataFrame(
+        [
+            {"method": method, "target": "nucleus", "seed": seed, "dataset": "d", "dice": dice}
+            for method, values in by_method.items()
+            for seed, dice in enumerate(values)
+        ]
+    )
+
+
+def images(**n_found):
+    """Forty images of ten foreground pixels, of which the methods find so many."""
+    return pd.DataFrame(
+        [
+            {"method": m, "target": "nucleus", "seed": 0, "dataset": "d", "image_id": str(i), "class": "any",
+             "tp": found, "fp": 0, "fn": 10 - found, "tn": 5}
+            for m, found in n_found.items()
+            for i in range(40)
+        ]
+    )  # fmt: skip
+
+
+def verdict(claim, scores, per_image=None):
+    table = claims.judge([claim], scores, pd.DataFrame() if per_image is None else per_image)
+    return table["verdict"].item()
+
+
+@pytest.mark.parametrize(
+    ("dice", "expected"),
+    [
+        ([0.905, 0.899], "reproduced"),
+        ([0.909], "reproduced"),
+        ([0.905, 0.950], "partly"),  # mean 0.9275 is out, one seed is in
+        ([0.95, 0.96], "not reproduced"),  # better than the paper says isn't the same either
+        ([0.80], "not reproduced"),
+    ],
+)
+def test_value_claims(dice, expected):
+    assert verdict(VALUE, scores(b=dice)) == expected
+
+
+def test_value_claims_tell_mean_range_and_direction():
+    row = claims.judge([VALUE], scores(b=[0.94, 0.96]), pd.DataFrame()).iloc[0]
+    assert row["ours"] == "0.9500 (0.9400 to 0.9600, 2 seeds)"
+    assert row["difference"] == "+0.0500"
+
+
+@pytest.mark.parametrize(
+    ("dice", "expected"),
+    [([0.91, 0.95], "reproduced"), ([0.89, 0.95], "partly"), ([0.8, 0.91], "not reproduced")],
+)
+def test_bound_claims(dice, expected):
+    assert verdict(BOUND, scores(b=dice)) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"a": 5, "b": 7, "c": 9}, "reproduced"),
+        ({"a": 5, "b": 7, "c": 7}, "partly"),  # no gap between b and c
+        ({"a": 5, "b": 9, "c": 7}, "partly"),
+        ({"a": 9, "b": 7, "c": 5}, "not reproduced"),
+        ({"a": 7, "b": 7, "c": 7}, "not reproduced"),
+    ],
+)
+def test_order_claims(found, expected):
+    assert verdict(ORDER, scores(a=[0.5], b=[0.5], c=[0.5]), images(**found)) == expected
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        ({"a": [100, 100], "b": [30, 35]}, "reproduced"),
+        ({"a": [100, 100], "b": [80, 90]}, "partly"),  # fewer, but not a third
+        ({"a": [100, 100], "b": [80, 120]}, "not reproduced"),
+    ],
+)
+def test_ratio_claims(epochs, expected):
+    assert verdict(RATIO, scores(**epochs).rename(columns={"dice": "plateau_epoch"})) == expected
+
+
+@pytest.mark.parametrize("claim", [VALUE, BOUND, ORDER, RATIO])
+def test_nothing_is_judged_without_runs(claim):
+    row = claims.judge([claim], pd.DataFrame(), pd.DataFrame()).iloc[0]
+    assert (row["ours"], row["verdict"]) == ("no record", "not tested")
+    only_z = scores(z=[0.9]).assign(plateau_epoch=3)
+    assert verdict(claim, only_z, images(z=5)) == "not tested"
+
+
+def test_another_target_is_shown_and_not_judged():
+    whole_cell = VALUE | {"target": "cell", "paper_target": "nucleus"}
+    row = claims.judge([whole_cell], scores(b=[0.9]).assign(target="cell"), pd.DataFrame()).iloc[0]
+    assert row["ours"].startswith("0.9000")
+    assert row["verdict"] == "not tested"
+
+
+def write(tmp_path, *items):
+    path = tmp_path / "claims.yml"
+    path.write_text(yaml.safe_dump(list(items)), encoding="utf-8")
+    return path
+
+
+def test_load_selects_a_chapter(tmp_path):
+    path = write(tmp_path, VALUE, ORDER | {"chapter": "06_y"})
+    assert [claim["id"] for claim in claims.load("06_y", path=path)] == ["o"]
+    assert claims.chapters(path=path) == ["05_x", "06_y"]
+
+
+def test_load_refuses_damaged_claims(tmp_path):
+    with pytest.raises(UserError, match="'v' occurs twice"):
+        claims.load(path=write(tmp_path, VALUE, VALUE))
+    with pytest.raises(UserError, match="check the fields tolerance"):
+        claims.load(path=write(tmp_path, {k: v for k, v in VALUE.items() if k != "tolerance"}))
+    with pytest.raises(UserError, match="kind 'guess'; expected value, bound"):
+        claims.load(path=write(tmp_path, VALUE | {"kind": "guess"}))
+
+
+def test_the_committed_claims_are_whole():
+    found = claims.load("05_nasser2025_wcsegnet")
+    values = [c for c in found if c["kind"] == "value"]
+    # Tables 1 and 2: three datasets, three networks, four scores.
+    assert len({(c["dataset"], c["method"], c["metric"]) for c in values}) == len(values) == 36
+    assert all(0 < c["value"] < 1 for c in values)
+    assert sum(c["kind"] == "order" for c in found) == 3
+    assert len(claims.claim_table("05_nasser2025_wcsegnet")) == len(found)

@@ -1,0 +1,51 @@
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from bloodcells import plots, synthetic
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_paint_classes_uses_the_papers_colours():
+    painted = plots.paint_classes(np.array([[0, 1], [2, 3]]), plots.PAPER_COLOURS)
+    # Background black, neutrophil red, lymphocyte blue, basophil green (nasser2025, section 2.5).
+    np.testing.assert_array_equal(painted, [[[0, 0, 0], [1, 0, 0]], [[0, 0, 1], [0, 1, 0]]])
+
+
+def test_outlines_leave_the_inside_and_the_outside():
+    classes = np.zeros((20, 20), dtype=int)
+    classes[5:15, 5:15] = 1
+    image = np.full((20, 20, 3), 128, np.uint8)
+    drawn = plots.outline_classes(image, classes, plots.SAFE_COLOURS)
+    changed = (drawn != 128 / 255).any(axis=-1)
+    assert not changed[7:13, 7:13].any()
+    assert not changed[:4].any()
+    assert changed[5, 5:15].all()
+    assert len(np.unique(drawn[changed], axis=0)) == 1
+    assert (image == 128).all()  # the image itself stays as it was
+
+
+def test_figures_have_a_panel_for_everything():
+    samples = synthetic.load_split("train", limit=3)
+    assert len(plots.plot_cells(samples).axes) == 6
+    history = pd.DataFrame(
+        {"epoch": [1, 2], "loss": [1.0, 0.5], "val_loss": [1.0, 0.6], "seed": 0, "method": "wcsegnet"}
+    )
+    assert len(plots.plot_histories({"this run": history, "record": pd.DataFrame()}).axes) == 2
+    sample = samples[0]
+    row = ("best", sample.image, sample.nucleus.astype(int), sample.nucleus.astype(int))
+    figure = plots.plot_predictions([row, row])
+    assert len(figure.axes) == 10
+    figure.canvas.draw()
+    table = pd.DataFrame([[3, 1], [0, 2]], index=["x", "y"], columns=["x", "none"])
+    texts = [text.get_text() for text in plots.plot_type_tables({"a": table}).axes[0].texts]
+    assert texts == ["3", "1", "0", "2"]

@@ -1,0 +1,182 @@
+import json
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bloodcells import datasets, metrics, results
+from bloodcells.errors import UserError
+
+CHAPTER = "05_nasser2025_wcsegnet"
+TYPES = ["neutrophil", "lymphocyte", "basophil"]
+
+
+def images_of_test_part(dataset="jiangxi"):
+    split = datasets.read_split(dataset)
+    return split[(split["split"] == "test") & split["cell_type"].isin(TYPES)]
+
+
+def make_run(root, *, seed=0, arm="wcsegnet/nucleus", dataset="jiangxi", drop=0, dirty=False, **config):
+    """Make a finished run whose predictions are right in every pixel."""
+    config = {"datasets": [dataset], "cell_types": TYPES} | config
+    run = results.start_run(CHAPTER, "workstation", arm, seed, config=config, output_dir=root)
+    table = images_of_test_part(dataset if dataset != "synthetic" else "jiangxi")
+    table = table.iloc[: len(table) - drop]
+    classes = np.array([[[TYPES.index(t) + 1, 0]] for t in table["cell_type"]])
+    per_image = metrics.count_pixels(list(table["image_id"]), classes, classes, TYPES)
+    per_image["dataset"] = dataset
+    per_image["type_true"] = per_image["type_pred"] = table["cell_type"].repeat(4).to_numpy()
+    scores = metrics.score_datasets(per_image, TYPES, seed=seed) | {"plateau_epoch": 3}
+    (run.folder / "history.csv").write_text("epoch,loss,val_loss\n1,1.0,1.0\n")
+    folder = results.finish_run(run, per_image=per_image, metrics=scores, datasets_used=[dataset])
+    source = json.loads((folder / "provenance.json").read_text())
+    (folder / "provenance.json").write_text(json.dumps(source | {"commit": "c" * 40, "dirty": dirty}))
+    return folder
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path):
+    folder = make_run(tmp_path, seed=3)
+    scores, per_image = results.load_runs(tmp_path)
+    row = scores.iloc[0]
+    assert (row["method"], row["target"], row["seed"], row["dataset"]) == (
+        "wcsegnet",
+        "nucleus",
+        3,
+        "jiangxi",
+    )
+    assert row["dice"] == row["cell_accuracy"] == 1.0
+    assert row["n"] == len(images_of_test_part())
+    assert len(per_image) == 4 * len(images_of_test_part())
+    assert set(per_image["image_id"]) == set(images_of_test_part()["image_id"])  # "001" stays text
+    assert list(results.load_history([folder][0])["seed"]) == [3]
+
+
+def test_another_configuration_gets_another_folder_and_the_same_one_the_same(tmp_path):
+    def folder(**config):
+        run = results.start_run(CHAPTER, "reduced", "a/b", 0, config=config, output_dir=tmp_path)
+        run.lock.release()
+        return run.folder
+
+    assert folder(epochs=1) == folder(epochs=1)
+    assert folder(epochs=1) != folder(epochs=2)
+    assert folder(epochs=1).parent == tmp_path / CHAPTER / "reduced"
+
+
+def test_two_writers_do_not_share_a_folder(tmp_path):
+    run = results.start_run(CHAPTER, "reduced", "a/b", 0, config={}, output_dir=tmp_path)
+    with pytest.raises(UserError, match="Another process is writing"):
+        results.start_run(CHAPTER, "reduced", "a/b", 0, config={}, output_dir=tmp_path)
+    run.lock.release()
+
+
+def test_provenance_names_code_versions_and_data(tmp_path):
+    folder = make_run(tmp_path)
+    found = json.loads((folder / "provenance.json").read_text())
+    assert set(found["sha256"]) == {"registry/jiangxi.csv", "splits/jiangxi.csv"}
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["wall_s"] >= 0
+    assert found["peak_memory_mib"] > 10
+    assert "CPU" in found["device"] or "GPU" in found["device"]
+
+
+def test_git_state_is_that_of_the_checkout():
+    commit, _ = results.git_state()
+    described = subprocess.run(["git", "rev-parse", "HEAD"], cwd=results.ROOT, capture_output=True, text=True)
+    assert commit == (described.stdout.strip() or None)
+
+
+def test_promote_copies_the_small_files_only(tmp_path):
+    folder = make_run(tmp_path / "runs")
+    (folder / "best.weights.h5").write_bytes(b"large")
+    (target,) = results.promote(folder, record=tmp_path / "record")
+    assert sorted(path.name for path in target.iterdir()) == sorted(results.RECORD_FILES)
+    assert results.best_record_mode(CHAPTER, record=tmp_path / "record") == "workstation"
+    listed = results.list_records(record=tmp_path / "record")
+    assert listed[["arm", "seed", "datasets"]].to_numpy().tolist() == [["wcsegnet/nucleus", 0, "jiangxi"]]
+
+
+def test_promote_replaces_the_run_of_the_same_arm_and_seed(tmp_path):
+    old = make_run(tmp_path / "runs", epochs=1)
+    other = make_run(tmp_path / "runs", epochs=1, seed=1)
+    record = tmp_path / "record"
+    results.promote(tmp_path / "runs", record=record)
+    new = make_run(tmp_path / "later", epochs=2)
+    results.promote(new, record=record)
+    kept = {path.parent.name for path in record.rglob("metrics.json")}
+    assert kept == {new.name, other.name}
+    assert old.name not in kept
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dirty": True}, "uncommitted changes"),
+        ({"drop": 2}, "lacks predictions of 2 test images of jiangxi"),
+        ({"dataset": "synthetic"}, "drawn smears"),
+    ],
+)
+def test_promote_refuses_and_copies_nothing(tmp_path, options, message):
+    make_run(tmp_path / "runs", seed=1)  # a good one beside it
+    make_run(tmp_path / "runs", **options)
+    with pytest.raises(UserError, match=message):
+        results.promote(tmp_path / "runs", record=tmp_path / "record")
+    assert not list((tmp_path / "record").rglob("*"))
+
+
+def test_promote_refuses_unfinished_runs_and_empty_folders(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        results.promote(tmp_path)
+    folder = make_run(tmp_path / "runs")
+    (folder / "metrics.json").unlink()
+    with pytest.raises(UserError, match=r"lacks metrics\.json"):
+        results.promote(folder, record=tmp_path / "record")
+
+
+def test_not_a_number_becomes_null_and_comes_back(tmp_path):
+    folder = make_run(tmp_path)
+    stored = json.loads((folder / "metrics.json").read_text())
+    # Jiangxi's test part has no basophil: its Dice is undefined.
+    assert stored["datasets"]["jiangxi"]["dice_basophil"] is None
+    scores, _ = results.load_runs(tmp_path)
+    assert scores["dice_basophil"].isna().all()
+
+
+def test_side_by_side_puts_paper_record_and_run_together(tmp_path):
+    results.promote(make_run(tmp_path / "runs"), record=tmp_path / "record")
+    live, _ = results.load_runs(tmp_path / "runs")
+    table = results.side_by_side(CHAPTER, live.assign(dice=0.5), record=tmp_path / "record")
+    row = table.loc[("nucleus", "jiangxi", "dice")]
+    assert row["wcsegnet"].to_dict() == {"paper": 0.9653, "record": 1.0, "this run": 0.5}
+    assert row["unet_relu"]["paper"] == 0.8991
+
+
+def test_drawn_data_is_named_and_real_data_is_not_called_drawn():
+    assert "drawn smears" in results.caption("T", "reduced", ("synthetic",))
+    card = results.run_card(CHAPTER, "reduced", ("jiangxi", "bcisc"), "CPU")
+    assert card.facts["data"] == "jiangxi, bcisc"
+    assert "drawn smears" not in card._repr_mimebundle_()["text/plain"]
+
+
+def test_the_committed_record_is_what_its_images_say():
+    """Every committed metrics.json can be computed again from the per-image counts beside it."""
+    for path in sorted((results.RECORD / CHAPTER).rglob("metrics.json")):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+        per_image = pd.read_csv(path.parent / "per_image.csv", keep_default_na=False)
+        again = metrics.score_datasets(per_image, config["cell_types"], seed=config["seed"])["datasets"]
+        assert list(again) == list(stored["datasets"]) == config["datasets"]
+        for dataset, scores in again.items():
+            for name, value in scores.items():
+                kept = stored["datasets"][dataset][name]
+                assert value == pytest.approx(np.nan if kept is None else kept, nan_ok=True), (
+                    path,
+                    dataset,
+                    name,
+                )
+
+
+def test_the_readme_shows_the_table_of_the_record():
+    readme = (results.ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("<!-- results: begin -->")[1].split("<!-- results: end -->")[0].strip()
+    assert shown == results.readme_table().strip()
