@@ -8,7 +8,7 @@ from bloodcells import claims
 from bloodcells.errors import UserError
 
 VALUE = {
-    "id": "v", "chapter": "05_x", "kind": "value", "where": "Table 1", "claim": "Dice of b", "target": "nucleus",
+    "id": "v", "chapter": "05_x", "kind": "value", "where": "Table 1", "claim": "Dice", "target": "nucleus",
     "dataset": "d", "method": "b", "metric": "dice", "value": 0.90, "tolerance": 0.01,
 }  # fmt: skip
 BOUND = {key: value for key, value in VALUE.items() if key != "tolerance"} | {"kind": "bound", "id": "l"}

@@ -176,6 +176,22 @@ def test_the_committed_record_is_what_its_images_say():
                 )
 
 
+def test_writing_the_readme_table_leaves_the_rest(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n")
+    results.write_readme_table(readme=readme)
+    first = readme.read_text()
+    assert first.startswith("before\n<!-- results: begin -->\n| chapter |")
+    assert first.endswith("|\n<!-- results: end -->\nafter\n")
+    assert "old" not in first
+    results.write_readme_table(readme=readme)
+    assert readme.read_text() == first
+    readme.write_text("no marks")
+    with pytest.raises(UserError, match="once each"):
+        results.write_readme_table(readme=readme)
+    assert readme.read_text() == "no marks"
+
+
 def test_the_readme_shows_the_table_of_the_record():
     readme = (results.ROOT / "README.md").read_text(encoding="utf-8")
     shown = readme.split("<!-- results: begin -->")[1].split("<!-- results: end -->")[0].strip()

@@ -98,10 +98,10 @@ def claim_table(chapter, *, path=CLAIMS):
     Returns
     -------
     pandas.DataFrame
-        Columns ``claim``, ``where`` and ``paper``.
+        Indexed by ``claim``, with the columns ``where`` and ``paper``.
     """
     rows = [{"claim": c["claim"], "where": c["where"], "paper": _paper(c)} for c in load(chapter, path=path)]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).set_index("claim")
 
 
 def judge(claims, scores, per_image, *, seed=0):

@@ -183,11 +183,18 @@ def promote_run(
 
 
 @results.command("table")
-def show_table():
+def show_table(
+    write: Annotated[
+        bool, typer.Option("--write", help="Put it into README.md instead of printing it.")
+    ] = False,
+):
     """Print the README's table of results, as Markdown."""
     from bloodcells import results as records
 
-    typer.echo(records.readme_table(), nl=False)
+    if write:
+        typer.echo(records.write_readme_table())
+    else:
+        typer.echo(records.readme_table(), nl=False)
 
 
 def main(args=None):

@@ -2,8 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import LogLocator
 from skimage.segmentation import find_boundaries
 
 PAPER_COLOURS = {"neutrophil": "#ff0000", "lymphocyte": "#0000ff", "basophil": "#00ff00"}
@@ -16,7 +18,8 @@ METHOD_NAMES = {"unet_relu": "U-Net (ReLU)", "unet_leaky_relu": "U-Net (LeakyReL
 
 
 def use_book_style():
-    """Set fonts, sizes and resolution of all figures of a chapter."""
+    """Set fonts, sizes and resolution of a chapter's figures, and let its tables show every row whole."""
+    pd.set_option("display.max_colwidth", None, "display.max_rows", None, "display.width", None)
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams |= {"figure.dpi": 100, "savefig.dpi": 100, "figure.constrained_layout.use": True}
 
@@ -124,6 +127,9 @@ def plot_histories(histories, *, columns=("loss", "val_loss"), titles=("training
                 ax=axis,
             )
             axis.set(title=f"{name}: {title}", ylabel="cross-entropy", yscale="log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
             axis.legend(title=None, fontsize=8)
     return figure
 

@@ -30,6 +30,7 @@ from bloodcells.paths import ROOT, data_dir
 
 RECORD = ROOT / "book" / "results"
 RECORD_FILES = ("config.json", "provenance.json", "history.csv", "per_image.csv", "metrics.json")
+_README_MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
 _VERSIONED = (
     "keras",
     "tensorflow",
@@ -426,6 +427,31 @@ def readme_table(*, record=RECORD):
         for row in table[table["id"].isin(headlines)].itertuples():
             lines.append(f"| {chapter[:2]} | {row.claim} | {row.paper} | {row.ours} | {row.verdict} |")
     return "\n".join(lines) + "\n"
+
+
+def write_readme_table(*, readme=ROOT / "README.md", record=RECORD):
+    """Put the results table between the two marks of the README.
+
+    Parameters
+    ----------
+    readme : path-like
+    record : path-like
+
+    Returns
+    -------
+    pathlib.Path
+        The README.
+    """
+    readme = Path(readme)
+    parts = readme.read_text(encoding="utf-8").split(_README_MARKS[0])
+    if len(parts) != 2 or parts[1].count(_README_MARKS[1]) != 1:
+        raise UserError(
+            f"{readme} must hold {_README_MARKS[0]} and {_README_MARKS[1]} once each, in this order."
+        )
+    after = parts[1].split(_README_MARKS[1])[1]
+    table = readme_table(record=record)
+    write_text(readme, f"{parts[0]}{_README_MARKS[0]}\n{table}{_README_MARKS[1]}{after}")
+    return readme
 
 
 def chapter_verdicts(chapter, *, record=RECORD):

@@ -1,0 +1,44 @@
+import importlib.util
+
+import nbformat
+import pytest
+
+from bloodcells.errors import UserError
+from bloodcells.paths import ROOT
+
+_spec = importlib.util.spec_from_file_location("store_outputs", ROOT / "workflow" / "store_outputs.py")
+store_outputs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(store_outputs)
+
+
+def chapter(*, executed):
+    """Make a chapter of two code cells, one of them checked, after execution with papermill's cell."""
+    v4 = nbformat.v4
+    checked = v4.new_code_cell("print(1)", id="checked", metadata={"tags": ["nbval-check-output"]})
+    live = v4.new_code_cell("print(2)", id="live")
+    cells = [checked, live]
+    if executed:
+        for count, cell in enumerate(cells, start=2):
+            cell.execution_count = count
+            cell.outputs = [
+                v4.new_output("stream", name="stderr", text="chatter"),
+                v4.new_output("stream", name="stdout", text=cell.source[6]),
+            ]
+        cells = [v4.new_code_cell("mode = 'reduced'", id="injected"), *cells]
+    return v4.new_notebook(cells=cells)
+
+
+def test_only_checked_cells_keep_outputs_and_no_chatter():
+    stored = store_outputs.store_outputs(chapter(executed=False), chapter(executed=True))
+    checked, live = stored.cells
+    assert [output.text for output in checked.outputs] == ["1"]
+    assert checked.execution_count == 2
+    assert live.outputs == []
+    assert live.execution_count is None
+
+
+def test_an_execution_of_another_version_is_refused():
+    source = chapter(executed=False)
+    source.cells[0].source = "print(3)"
+    with pytest.raises(UserError, match="Cell checked changed"):
+        store_outputs.store_outputs(source, chapter(executed=True))
