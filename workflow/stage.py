@@ -1,0 +1,332 @@
+"""Lay out the source of the book in a folder of its own, with the pages that are made from data.
+
+The checkout holds prose with markers, the build writes nothing into it. A marker is a line of its own,
+``<!-- generated: NAME -->``; it gives way to a table or a command made from the data registry, the records
+or the book's configuration.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import yaml
+from dependencies import toc_notebooks
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKER = re.compile(r"^<!-- generated: (\S+) -->$", re.MULTILINE)
+DRAWN = "drawn smears"
+# Outputs of this kind are for programs; the book has no way to show them.
+PRIVATE = "application/vnd.bloodcells"
+CELL_TYPES = ("neutrophil", "lymphocyte", "basophil", "eosinophil", "monocyte")
+
+
+def fill_markers(text, blocks):
+    """Put generated blocks where a page asks for them.
+
+    Parameters
+    ----------
+    text : str
+        A Markdown page.
+    blocks : dict of str to callable
+        Marker name to a function without arguments that returns Markdown. Only those asked for are called.
+
+    Returns
+    -------
+    str
+    """
+
+    def block(match):
+        name = match.group(1)
+        if name not in blocks:
+            raise ValueError(f"unknown marker {name!r}: expected one of {', '.join(sorted(blocks))}")
+        return blocks[name]().strip()
+
+    return MARKER.sub(block, text)
+
+
+def datasets_overview():
+    """Tabulate the datasets of the registry: name, size, licence.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    from bloodcells.datasets import DATASETS, describe, read_split
+    from bloodcells.results import markdown_table
+
+    rows = []
+    for name in DATASETS:
+        facts = describe(name)
+        rows.append(
+            {
+                "name": f"`{name}`",
+                "dataset": facts["title"],
+                "images": len(read_split(name)),
+                "files": f"{facts['n_files']:,}",
+                "size in MB": f"{facts['n_bytes'] / 1e6:.1f}",
+                "licence": facts["licence"],
+            }
+        )
+    return markdown_table(pd.DataFrame(rows))
+
+
+def datasets_splits():
+    """Tabulate the splits: images of each cell type per dataset and part.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    from bloodcells.datasets import DATASETS, read_split
+    from bloodcells.results import markdown_table
+
+    rows = []
+    for name in DATASETS:
+        table = read_split(name)
+        for split in ("train", "val", "test"):
+            types = table.loc[table["split"] == split, "cell_type"]
+            counts = {cell_type: int((types == cell_type).sum()) for cell_type in CELL_TYPES}
+            rows.append({"dataset": f"`{name}`", "split": split, **counts, "all": len(types)})
+    return markdown_table(pd.DataFrame(rows))
+
+
+def datasets_details():
+    """Write one section per dataset: home, citation, pinned source, known defects.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    from bloodcells.datasets import DATASETS, describe
+
+    sections = []
+    for name in DATASETS:
+        facts = describe(name)
+        lines = [
+            f"### {name}",
+            "",
+            facts["description"],
+            "",
+            f"- Home: <{facts['homepage']}>",
+            f"- Source: `{facts['repo']}` at commit `{facts['commit'][:12]}`",
+            f"- Licence: {facts['licence']}. {facts['licence_note']}",
+            f"- To cite: {facts['citation']}",
+        ]
+        defects = facts.get("defects") or []
+        if defects:
+            lines += ["", "Known defects:", "", *(f"- {defect}" for defect in defects)]
+        sections.append("\n".join(lines))
+    return "\n\n".join(sections)
+
+
+def chapter_titles(root):
+    """List the chapters with links, from the first heading of each notebook.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The checkout.
+
+    Returns
+    -------
+    str
+        A Markdown list, seen from a page in ``book/``.
+    """
+    return "\n".join(
+        f"- {{doc}}`/notebooks/{chapter}` (command line: `{chapter[:2]}`)" for chapter in toc_notebooks(root)
+    )
+
+
+def clone_command(config):
+    """Write the commands that copy the repository.
+
+    Parameters
+    ----------
+    config : dict
+        The book's configuration, which holds the repository's address.
+
+    Returns
+    -------
+    str
+        A fenced code block.
+    """
+    url = config["repository"]["url"]
+    return f"```bash\ngit clone {url}\ncd {url.rstrip('/').rsplit('/', 1)[-1]}\n```"
+
+
+def colab_cell(config):
+    """Write the cell that installs the project on Colab.
+
+    Parameters
+    ----------
+    config : dict
+        The book's configuration, which holds the repository's address.
+
+    Returns
+    -------
+    str
+        A fenced code block.
+    """
+    url = config["repository"]["url"]
+    return f"```text\n!git clone --depth 1 {url} book\n%pip install --quiet --editable ./book\n```"
+
+
+def blocks_for(root, config):
+    """Return the marker names of the pages with the functions that fill them.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The checkout.
+    config : dict
+        The book's configuration.
+
+    Returns
+    -------
+    dict of str to callable
+    """
+
+    def results():
+        from bloodcells.results import results_page
+
+        return results_page()
+
+    return {
+        "chapters": lambda: chapter_titles(root),
+        "clone": lambda: clone_command(config),
+        "colab": lambda: colab_cell(config),
+        "datasets-overview": datasets_overview,
+        "datasets-splits": datasets_splits,
+        "datasets-details": datasets_details,
+        "results": results,
+    }
+
+
+def _output_text(cell):
+    """Join what a code cell printed or displayed as text."""
+    texts = []
+    for output in cell.get("outputs", []):
+        texts.append(output.get("text", ""))
+        texts += [text for kind, text in output.get("data", {}).items() if kind.startswith("text/")]
+    return "\n".join(texts)
+
+
+def is_drawn(notebook):
+    """Say whether a chapter ran on drawn smears: its run card says so.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        An executed chapter.
+
+    Returns
+    -------
+    bool
+        True when a cell tagged ``run-card`` has the words "drawn smears" in its output.
+    """
+    return any(
+        "run-card" in cell.metadata.get("tags", []) and DRAWN in _output_text(cell)
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    )
+
+
+def page_of(notebook):
+    """Make the page of an executed chapter: without what is of this build, or for programs, only.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        An executed chapter; changed in place.
+
+    Returns
+    -------
+    nbformat.NotebookNode
+    """
+    # Papermill's cell holds but the mode and a folder of this machine; the values are in the cell above it.
+    notebook.cells = [
+        cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind in [kind for kind in output.get("data", {}) if kind.startswith(PRIVATE)]:
+                del output["data"][kind]
+    return notebook
+
+
+def stage(root, out, executed):
+    """Write the whole source of the book into a folder.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The checkout.
+    out : pathlib.Path
+        The folder; whatever else it holds is removed.
+    executed : dict of str to pathlib.Path
+        Chapter id to executed notebook.
+
+    Returns
+    -------
+    dict of str to str
+        SHA-256 of every file written, by path within `out`.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    (out / "notebooks").mkdir(parents=True)
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    shutil.copy2(root / "_toc.yml", out)
+    shutil.copytree(root / "book", out / "book", ignore=shutil.ignore_patterns("results", "_static", "*.yml"))
+    shutil.copytree(root / "book" / "_static", out / "_static")
+
+    (out / "_ext").mkdir()
+    shutil.copy2(root / "workflow" / "page_fixes.py", out / "_ext")
+
+    blocks = blocks_for(root, config)
+    for page in sorted((out / "book").glob("*.md")):
+        try:
+            text = fill_markers(page.read_text(encoding="utf-8"), blocks)
+        except ValueError as error:
+            raise ValueError(f"book/{page.name}: {error}") from error
+        page.write_text(text, encoding="utf-8")
+
+    drawn = []
+    for chapter, path in executed.items():
+        notebook = nbformat.read(path, as_version=4)
+        if is_drawn(notebook):
+            drawn.append(chapter)
+        nbformat.write(page_of(notebook), out / "notebooks" / f"{chapter}.ipynb")
+    if drawn:
+        which = "" if len(drawn) == len(executed) else f" ({', '.join(drawn)})"
+        config.setdefault("html", {})["announcement"] = (
+            f"Executed on {DRAWN}{which}: no real dataset could be had when this book was built."
+        )
+    (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
+
+
+def main():
+    """Stage the book of this checkout."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", type=Path, required=True, help="file for the list of staged files")
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    runs = ROOT / "_build" / "runs"
+    executed = {name: runs / name / "reduced" / f"{name}.ipynb" for name in toc_notebooks(ROOT)}
+    files = stage(ROOT, arguments.out, executed)
+    arguments.record.write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
