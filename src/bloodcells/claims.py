@@ -25,6 +25,9 @@ from bloodcells.errors import UserError
 from bloodcells.metrics import bootstrap_gaps
 from bloodcells.paths import ROOT
 
+METHOD_NAMES = {"unet_relu": "U-Net (ReLU)", "unet_leaky_relu": "U-Net (LeakyReLU)", "wcsegnet": "WCSegNet"}
+"""What tables and figures call the methods."""
+
 CLAIMS = ROOT / "book" / "claims.yml"
 KINDS = ("value", "bound", "order", "ratio")
 _COMMON = {"id", "chapter", "kind", "where", "claim", "target"}
@@ -136,7 +139,7 @@ def judge(claims, scores, per_image, *, seed=0):
 
 def _paper(claim):
     if claim["kind"] == "order":
-        return " < ".join(claim["methods"])
+        return " < ".join(METHOD_NAMES.get(method, method) for method in claim["methods"])
     if claim["kind"] == "bound":
         return f"at least {claim['value']:.2f}"
     return f"{claim['value']:.4f}" if claim["kind"] == "value" else f"{claim['value']:.2f}"

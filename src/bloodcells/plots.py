@@ -8,13 +8,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import LogLocator
 from skimage.segmentation import find_boundaries
 
+from bloodcells.claims import METHOD_NAMES
+
 PAPER_COLOURS = {"neutrophil": "#ff0000", "lymphocyte": "#0000ff", "basophil": "#00ff00"}
 """nasser2025, section 2.5."""
 
 SAFE_COLOURS = {"neutrophil": "#d55e00", "lymphocyte": "#0072b2", "basophil": "#f0e442"}
 """From the palette of Okabe and Ito, told apart with every common colour vision."""
-
-METHOD_NAMES = {"unet_relu": "U-Net (ReLU)", "unet_leaky_relu": "U-Net (LeakyReLU)", "wcsegnet": "WCSegNet"}
 
 
 def use_book_style():
