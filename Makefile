@@ -19,7 +19,7 @@ endif
 # TensorFlow's start-up notes are no news to a reader.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help book test lint install chromium clean
+.PHONY: help book test lint install chromium outputs picture clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,8 @@ help:
 	@echo "make lint      ruff check and ruff format --check, modules and notebooks"
 	@echo "make install   only the virtual environment in $(VENV)"
 	@echo "make chromium  look for a Chromium for the browser check, install it where possible"
+	@echo "make outputs   store anew, in notebooks/, the outputs that nbval compares (after make book)"
+	@echo "make picture   draw the picture of the README anew"
 	@echo "make clean     remove everything that was built; $(VENV) and the data cache stay"
 	@echo "Variables: PYTHON=$(PYTHON) CORES=$(CORES) BLOODCELLS_MIRROR=$(BLOODCELLS_MIRROR)"
 
@@ -67,6 +69,12 @@ chromium:
 	sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
 	{ $$sudo apt-get update -qq && $$sudo apt-get install -y -qq chromium; } >/dev/null 2>&1 \
 	  || echo "!!! NO CHROMIUM: the browser check will be SKIPPED. Install chromium or google-chrome to run it. !!!"
+
+outputs: install
+	$(BIN)/python workflow/store_outputs.py
+
+picture: install
+	$(BIN)/python workflow/draw_smear_picture.py
 
 clean:
 	rm -rf _build .snakemake

@@ -11,7 +11,8 @@ class FileServer(ThreadingHTTPServer):
     """Serves `files` (path to bytes) from memory; `faults` (path, or "*" for all, to name) spoil the answer.
 
     `gets` lists the paths asked for with GET. A fault is "truncated", "slow", "dropped", "wait" (the answer
-    waits for a second client to ask for the same path), a status number, or bytes to send instead.
+    waits for a second client to ask for the same path), "trickle" (a byte now and then), a status number, or
+    bytes to send instead.
     """
 
     daemon_threads = True
@@ -57,6 +58,12 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "slow":
             self.wfile.write(content[:1])
             self.server.closing.wait(timeout=30)
+        if fault == "trickle":
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                if self.server.closing.wait(timeout=0.02):
+                    break
+            return
         self.wfile.write(content)
 
 

@@ -218,6 +218,7 @@ def test_stains_differ_in_the_background():
         ({"shape": (60, 200)}, "`shape` must be two whole numbers, each at least 70 pixels"),
         ({"shape": (200, 200, 3)}, "`shape` must be two whole numbers"),
         ({"shape": (200.0, 200)}, "`shape` must be two whole numbers"),
+        ({"shape": 200}, "`shape` must be two whole numbers"),
         ({"n_rbc": -1}, "`n_rbc` must be a whole number, 0 or more. Received: -1"),
         ({"n_wbc": 1.5}, "`n_wbc` must be a whole number"),
         ({"n_platelets": -3}, "`n_platelets` must be a whole number"),
@@ -277,6 +278,11 @@ def test_a_limit_takes_the_first_samples_after_the_type_filter():
     assert len(load_split("val", limit=99)) == 15
 
 
+def test_types_may_come_from_a_generator():
+    samples = load_split("val", cell_types=(name for name in ["lymphocyte"]))
+    assert [s.cell_type for s in samples] == ["lymphocyte"] * 5
+
+
 def test_splits_hold_different_images():
     images = [s.image.tobytes() for split in SPLIT_SIZES for s in load_split(split, limit=6)]
     assert len(set(images)) == 18
@@ -292,6 +298,8 @@ def test_splits_hold_different_images():
         ),
         ({"split": "val", "cell_types": "basophil"}, "`cell_types` must be a list"),
         ({"split": "val", "limit": 0}, "`limit` must be None or at least 1"),
+        ({"split": "val", "limit": 2.5}, "`limit` must be None or at least 1, a whole number"),
+        ({"split": "val", "limit": "2"}, "`limit` must be None or at least 1, a whole number"),
     ],
 )
 def test_bad_splits_name_the_argument(arguments, message):

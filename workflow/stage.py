@@ -242,6 +242,8 @@ def is_drawn(notebook):
 def page_of(notebook):
     """Make the page of an executed chapter: without what is of this build, or for programs, only.
 
+    Every figure's caption gets the mode and the data of the run, which the chapter's run card tells.
+
     Parameters
     ----------
     notebook : nbformat.NotebookNode
@@ -255,10 +257,16 @@ def page_of(notebook):
     notebook.cells = [
         cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])
     ]
+    facts = {}
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             for kind in [kind for kind in output.get("data", {}) if kind.startswith(PRIVATE)]:
-                del output["data"][kind]
+                facts |= output["data"].pop(kind)
+    # A caption is written before it is known what the chapter will run on.
+    for cell in notebook.cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure")
+        if facts and figure:
+            figure["caption"] += f" This run: {facts['mode']} mode, on {facts['data']}."
     return notebook
 
 

@@ -4,38 +4,40 @@ What is known of each file (its sha256, its place upstream) is committed in ``da
 never are. A file comes from the cache, else from the mirror, else from upstream.
 """
 
-import csv
-import hashlib
 import io
 import logging
 import os
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
-import pandas as pd
 import pooch
-import requests
-import yaml
 from PIL import Image
 
+from bloodcells.download import download_files, read_bytes
 from bloodcells.errors import DataUnavailableError, UserError
-from bloodcells.files import atomic_path
-from bloodcells.paths import data_dir
+from bloodcells.registry import DATASETS, UPSTREAM, describe, read_files, read_split, upstream_url
 
-UPSTREAM = "https://raw.githubusercontent.com"
+__all__ = [
+    "CELL_TYPES",
+    "DATASETS",
+    "SPLITS",
+    "UPSTREAM",
+    "Sample",
+    "default_cache",
+    "default_mirror",
+    "describe",
+    "fetch",
+    "load_split",
+    "read_split",
+    "resolve",
+    "verify",
+]
+
 CELL_TYPES = ("neutrophil", "lymphocyte", "basophil", "eosinophil", "monocyte")
 SPLITS = ("train", "val", "test")
 # Grey levels by role: background, cytoplasm (if told apart), and nucleus or whole cell.
 _MASK_VALUES = {"mask-nucleus-cytoplasm": (0, 128, 255), "mask-wbc": (0, 255)}
-_THREADS = 8
-_ATTEMPTS = 2
-# A server that is not there must be found out quickly, however patient the caller is with a slow one.
-_CONTACT_SECONDS = 4.0
 _log = logging.getLogger(__name__)
 
 
@@ -62,27 +64,6 @@ class Sample:
     cell: np.ndarray
 
 
-@dataclass(frozen=True)
-class _File:
-    """One row of ``registry/<dataset>.csv``."""
-
-    path: str
-    role: str
-    image_id: str
-    sha256: str
-    n_bytes: int
-    upstream_path: str
-
-    def problem(self, content):
-        """Return what is wrong with the bytes of this file, or None."""
-        if len(content) != self.n_bytes:
-            return f"expected {self.n_bytes} bytes, got {len(content)}"
-        digest = hashlib.sha256(content).hexdigest()
-        return (
-            None if digest == self.sha256 else f"expected sha256 {self.sha256[:12]}..., got {digest[:12]}..."
-        )
-
-
 def default_cache():
     """Return the folder of fetched files: ``BLOODCELLS_CACHE``, else the user's cache folder, as a Path."""
     return Path(os.environ.get("BLOODCELLS_CACHE") or pooch.os_cache("bloodcells")).expanduser()
@@ -91,82 +72,6 @@ def default_cache():
 def default_mirror():
     """Return the folder or http(s) URL in ``BLOODCELLS_MIRROR`` as a str, or None if it is unset or empty."""
     return os.environ.get("BLOODCELLS_MIRROR") or None
-
-
-def _root(registry):
-    return data_dir() if registry is None else Path(registry)
-
-
-def _facts(registry):
-    return yaml.safe_load((_root(registry) / "registry.yml").read_text(encoding="utf-8"))
-
-
-def _files(name, registry):
-    with (_root(registry) / "registry" / f"{name}.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    keys = ("path", "role", "image_id", "sha256", "upstream_path")
-    return [_File(n_bytes=int(row["bytes"]), **{key: row[key] for key in keys}) for row in rows]
-
-
-DATASETS = tuple(_facts(None))
-"""Names of the real datasets, in the order of the registry."""
-
-
-def describe(name, *, registry=None):
-    """Return what is known of a dataset.
-
-    Parameters
-    ----------
-    name : str
-        One of `DATASETS`.
-    registry : path-like, optional
-        Folder with ``registry.yml``, ``registry/`` and ``splits/``; the package's own by default.
-
-    Returns
-    -------
-    dict
-        ``title``, ``description``, ``homepage``, ``licence``, ``licence_note``, ``citation``, ``repo``,
-        ``commit``, ``upstream`` (URL), ``defects`` (list of str), ``stray_masks`` (ids of the masks that are
-        known to hold other values than they should), ``n_files``, ``n_images`` and ``n_bytes``.
-
-    Raises
-    ------
-    UserError
-        If there is no dataset of that name.
-
-    Examples
-    --------
-    >>> describe("bcisc")["licence"]
-    'Apache-2.0'
-    """
-    facts = _facts(registry)
-    if name not in facts:
-        raise UserError(f"Expected a dataset, one of {', '.join(facts)}; got {name!r}.")
-    files = _files(name, registry)
-    return facts[name] | {
-        "upstream": f"{UPSTREAM}/{facts[name]['repo']}/{facts[name]['commit']}",
-        "n_files": len(files),
-        "n_images": sum(file.role == "image" for file in files),
-        "n_bytes": sum(file.n_bytes for file in files),
-    }
-
-
-def read_split(name, *, registry=None):
-    """Read the committed split of a dataset; no image is needed.
-
-    Parameters
-    ----------
-    name, registry
-        As in `describe`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``image_id``, ``split`` ("train", "val" or "test"), ``cell_type`` and ``group``, all str.
-        Images of one group show one cell or picture. Within a split the rows cycle through the cell types.
-    """
-    describe(name, registry=registry)
-    return pd.read_csv(_root(registry) / "splits" / f"{name}.csv", dtype=str)
 
 
 def fetch(name, *, cache=None, mirror=None, upstream=None, progress=False, timeout=15.0, registry=None):
@@ -206,12 +111,20 @@ def fetch(name, *, cache=None, mirror=None, upstream=None, progress=False, timeo
         If a place gives a damaged file, the mirror folder is missing, or the cache can't be written.
     """
     facts = describe(name, registry=registry)
-    cache = default_cache() if cache is None else Path(cache)
+    cache = _cache(cache)
     problems = _problems(name, cache, registry)
     for file, problem in problems.items():
         if problem != "missing":
             _log.warning("%s is damaged (%s) and is fetched again.", cache / name / file.path, problem)
-    _bring(name, list(problems), facts, cache, _mirror(mirror), upstream, timeout, progress)
+    download_files(
+        name,
+        list(problems),
+        cache=cache,
+        mirror=_mirror(mirror),
+        upstream=upstream_url(facts, upstream),
+        timeout=timeout,
+        progress=progress,
+    )
     return cache / name
 
 
@@ -229,8 +142,8 @@ def verify(name, *, cache=None, registry=None):
         One line per missing or damaged file; empty when all is well.
     """
     describe(name, registry=registry)
-    cache = default_cache() if cache is None else Path(cache)
-    return [f"{name}/{file.path}: {problem}" for file, problem in _problems(name, cache, registry).items()]
+    problems = _problems(name, _cache(cache), registry)
+    return [f"{name}/{file.path}: {problem}" for file, problem in problems.items()]
 
 
 def load_split(
@@ -292,8 +205,8 @@ def load_split(
         rows = rows[rows["cell_type"].isin(cell_types)]
     rows = rows.head(limit) if limit is not None else rows
     wanted = set(rows["image_id"])
-    files = [file for file in _files(name, registry) if file.image_id in wanted]
-    folders = _bring_absent(name, files, facts, cache, mirror, upstream, timeout)
+    files = [file for file in read_files(name, registry=registry) if file.image_id in wanted]
+    folders = _fetch_absent(name, files, facts, cache, mirror, upstream, timeout)
 
     images = {file.image_id: file for file in files if file.role == "image"}
     masks = {file.image_id: file for file in files if file.role in _MASK_VALUES}
@@ -350,13 +263,18 @@ def resolve(dataset, names, *, cache=None, mirror=None, upstream=None, timeout=1
         raise UserError(f"Expected dataset to be one of {choices}; got {dataset!r}.")
     try:
         for name in names:
-            _bring_absent(name, _files(name, registry), facts[name], cache, mirror, upstream, timeout)
+            files = read_files(name, registry=registry)
+            _fetch_absent(name, files, facts[name], cache, mirror, upstream, timeout)
     except DataUnavailableError as error:
         if dataset == "real":
             raise
         _log.warning("Drawn cells stand in for the real data: %s", error)
         return ("synthetic",)
     return names
+
+
+def _cache(cache):
+    return default_cache() if cache is None else Path(cache).expanduser()
 
 
 def _mirror(mirror):
@@ -370,32 +288,36 @@ def _mirror(mirror):
 
 def _problems(name, cache, registry):
     """Return what is wrong with each file of a dataset that is missing or damaged in the cache."""
-    problems = {}
-    for file in _files(name, registry):
-        path = cache / name / file.path
-        problem = file.problem(_read_bytes(path)) if path.exists() else "missing"
-        if problem:
-            problems[file] = problem
-    return problems
+    problems = {
+        file: file.problem(read_bytes(cache / name / file.path))
+        for file in read_files(name, registry=registry)
+    }
+    return {file: problem for file, problem in problems.items() if problem}
 
 
-def _read_bytes(path):
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"Can't read {path} ({error.strerror}); check the file and its permissions."
-        ) from error
+def _fetch_absent(name, files, facts, cache, mirror, upstream, timeout):
+    """Fetch those files that are not at hand; return the folders to read from, the cache first."""
+    cache, mirror = _cache(cache), _mirror(mirror)
+    folders = [root / name for root in (cache, mirror) if isinstance(root, Path)]
+    absent = [file for file in files if _find(file, folders) is None]
+    url = upstream_url(facts, upstream)
+    download_files(name, absent, cache=cache, mirror=mirror, upstream=url, timeout=timeout)
+    return folders
+
+
+def _find(file, folders):
+    """Return the path of a file in the first of the folders that has it, or None."""
+    # `Path.exists` of some versions of Python raises an error where a folder is closed to us.
+    return next((folder / file.path for folder in folders if os.path.exists(folder / file.path)), None)
 
 
 def _decode(name, file, folders, mode):
     """Read, verify and decode a file from the first of the folders that has it."""
-    path = next((path for folder in folders if (path := folder / file.path).exists()), folders[0] / file.path)
-    content = _read_bytes(path)
+    path = _find(file, folders) or folders[0] / file.path
+    content = read_bytes(path)
     if problem := file.problem(content):
-        cure = (
-            f"run `bloodcells data fetch {name}` to repair" if path.is_relative_to(folders[0]) else "replace"
-        )
+        in_cache = path.is_relative_to(folders[0])
+        cure = f"run `bloodcells data fetch {name}` to repair" if in_cache else "replace"
         raise UserError(f"{path} is damaged ({problem}); {cure} it.")
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -415,152 +337,3 @@ def _read_mask(name, file, folders, is_stray):
     nearest = levels[np.abs(values[:, np.newaxis].astype(int) - levels).argmin(axis=1)]
     settled = nearest[np.searchsorted(values, mask)]
     return (settled == 255 if 128 in levels else None), settled > 0
-
-
-def _bring_absent(name, files, facts, cache, mirror, upstream, timeout):
-    """Fetch those files that are not at hand; return the folders to read from, the cache first."""
-    cache = default_cache() if cache is None else Path(cache)
-    mirror = _mirror(mirror)
-    folders = [root / name for root in (cache, mirror) if isinstance(root, Path)]
-    absent = [file for file in files if not any((folder / file.path).exists() for folder in folders)]
-    _bring(name, absent, facts, cache, mirror, upstream, timeout, progress=False)
-    return folders
-
-
-def _bring(name, files, facts, cache, mirror, upstream, timeout, progress):
-    """Put verified copies of files into the cache, from the mirror or else from upstream."""
-    if not files:
-        return
-    from rich.progress import Progress
-
-    reasons = []
-    with Progress(disable=not progress) as bar:
-        task = bar.add_task(name, total=len(files))
-
-        # Called from this thread only: `atomic_path` sets the umask of the whole process for a moment.
-        def store(file, content):
-            target = cache / name / file.path
-            try:
-                with atomic_path(target) as temporary:
-                    temporary.write_bytes(content)
-            except OSError as error:
-                cure = "make room, or name another folder in BLOODCELLS_CACHE"
-                raise UserError(f"Can't write {target} ({error.strerror}); {cure}.") from error
-            bar.advance(task)
-
-        left = files
-        if isinstance(mirror, Path):
-            left = _take_from_folder(mirror / name, left, store, reasons)
-        elif mirror is not None:
-            urls = {file: f"{mirror}/{name}/{quote(file.path)}" for file in left}
-            left = _take_from_server(urls, timeout, store, reasons)
-        if left:
-            base = f"{(upstream or UPSTREAM).rstrip('/')}/{facts['repo']}/{facts['commit']}"
-            urls = {file: f"{base}/{quote(file.upstream_path)}" for file in left}
-            left = _take_from_server(urls, timeout, store, reasons)
-    if left:
-        cure = "Connect to the network, or set BLOODCELLS_MIRROR to a folder or URL that has the data."
-        raise DataUnavailableError(f"{len(left)} files of {name} can't be had: {'; '.join(reasons)}. {cure}")
-
-
-def _take_from_folder(folder, files, store, reasons):
-    """Store the files that a mirror folder has; return the others."""
-    if not folder.parent.is_dir():
-        cure = "correct or unset BLOODCELLS_MIRROR"
-        raise UserError(f"Expected a mirror folder at {folder.parent}, there is none; {cure}.")
-    left = []
-    for file in files:
-        path = folder / file.path
-        if not path.exists():
-            left.append(file)
-            continue
-        content = _read_bytes(path)
-        if problem := file.problem(content):
-            raise UserError(f"{path} is damaged ({problem}); replace it.")
-        store(file, content)
-    if left:
-        reasons.append(f"{folder / left[0].path} is not there")
-    return left
-
-
-def _take_from_server(urls, timeout, store, reasons):
-    """Store the files that a server has, `urls` maps file to URL; return the others."""
-    first = next(iter(urls.values()))
-    if not _answers(first, min(timeout, _CONTACT_SECONDS)):
-        reasons.append(f"no answer from {first}")
-        return list(urls)
-    left = dict(urls)
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        futures = {pool.submit(_download, url, file, timeout): file for file, url in urls.items()}
-        for future in as_completed(tuple(futures)):
-            file = futures.pop(future)
-            if (content := future.result()) is not None:
-                store(file, content)
-                del left[file]
-        if left:
-            reasons.append(f"{next(iter(left.values()))} is not there")
-    except DataUnavailableError as error:
-        reasons.append(str(error))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return list(left)
-
-
-def _answers(url, seconds):
-    """Say whether a server gives any answer at all in time."""
-    answered = threading.Event()
-
-    def ask():
-        try:
-            requests.head(url, timeout=seconds).close()
-            answered.set()
-        except requests.RequestException as error:
-            _log.info("%s: %s", url, error)
-
-    # The look-up of a host name heeds no time limit, so it goes on in a thread that no one waits for.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return answered.is_set()
-
-
-class _Body(io.BytesIO):
-    """A download in memory that gives up when it gets too long, in bytes or in seconds."""
-
-    def __init__(self, n_bytes, seconds):
-        super().__init__()
-        self.n_bytes, self.end = n_bytes, time.monotonic() + seconds
-
-    def write(self, chunk):
-        n = super().write(chunk)
-        if time.monotonic() > self.end:
-            raise requests.Timeout("the download takes too long")
-        if self.tell() > self.n_bytes:
-            raise requests.exceptions.ChunkedEncodingError("the download is too long")
-        return n
-
-
-def _download(url, file, timeout):
-    """Return the verified bytes of one file, or None when the server does not have it."""
-    for _ in range(_ATTEMPTS):
-        body = _Body(file.n_bytes, 10 * timeout)
-        try:
-            pooch.HTTPDownloader(timeout=timeout)(url, body, None)
-        except requests.exceptions.ChunkedEncodingError:
-            pass  # broken off, or too long: the size tells
-        except requests.HTTPError as error:
-            status = error.response.status_code
-            error.response.close()
-            if status in (404, 410):
-                return None
-            failure = DataUnavailableError(f"{url} answers with status {status}")
-            continue
-        except requests.RequestException as error:
-            failure = DataUnavailableError(f"{url} failed ({type(error).__name__})")
-            continue
-        problem = file.problem(body.getvalue())
-        if problem is None:
-            return body.getvalue()
-        failure = UserError(f"{url} gave a damaged file ({problem}); try again, or use another mirror.")
-    raise failure
