@@ -200,7 +200,7 @@ class TestRun:
         assert err.splitlines()[-1] == "bloodcells: error: interrupted"
         assert "Traceback" not in err
         folder = root / "runs" / "05_tiny" / "reduced"
-        assert {file.name for file in folder.iterdir()} == {".lock", "05_tiny.failed.ipynb"}
+        assert {file.name for file in folder.iterdir()} == {".lock", "05_tiny.failed.ipynb", "kernel.log"}
 
 
 class TestData:

@@ -374,6 +374,7 @@ def _execute(source, values, folder, *, progress):
         folder / f"{source.stem}{suffix}" for suffix in (".ipynb", ".partial.ipynb", ".failed.ipynb")
     )
     partial.unlink(missing_ok=True)
+    log = folder / "kernel.log"
 
     def fail(what):
         cell = _count_started(partial)
@@ -393,7 +394,7 @@ def _execute(source, values, folder, *, progress):
                 parameters=values,
                 kernel_name="python3",
                 language="python",
-                kernel_manager_class=_kernel_manager_class(),
+                kernel_manager_class=_kernel_manager_class(log),
                 progress_bar={"desc": source.stem} if progress else False,
                 start_timeout=120,
                 cwd=paths.ROOT,
@@ -401,7 +402,10 @@ def _execute(source, values, folder, *, progress):
     except papermill.PapermillExecutionError as error:
         raise fail(_shorten(f"{error.ename}: {error.evalue}")) from None
     except DeadKernelError:
-        raise fail("its kernel died (often the memory was not enough; try smaller sizes)") from None
+        raise fail(
+            "its kernel died (often the memory was not enough; try smaller sizes); "
+            f"its last words are in {log}"
+        ) from None
     except OSError as error:
         raise fail(_shorten(f"{type(error).__name__}: {error}")) from error
     except RuntimeError as error:
@@ -419,6 +423,7 @@ def _execute(source, values, folder, *, progress):
     os.replace(partial, final)
     # An earlier failure next to a success would only mislead.
     failed.unlink(missing_ok=True)
+    log.unlink(missing_ok=True)
     return final
 
 
@@ -444,8 +449,8 @@ def _count_started(notebook):
     return started[-1] if started else None
 
 
-def _kernel_manager_class():
-    """Return a kernel manager that always starts the running interpreter.
+def _kernel_manager_class(log):
+    """Return a kernel manager that always starts the running interpreter, with its messages in `log`.
 
     A kernel spec named "python3" in the user's own Jupyter folder would win over the environment's, and may
     belong to another Python.
@@ -464,6 +469,11 @@ def _kernel_manager_class():
 
     class NativeKernelManager(AsyncKernelManager):
         kernel_spec = spec
+
+        async def _async_launch_kernel(self, kernel_cmd, **options):
+            # Libraries that write to the terminal themselves would break into the progress bar.
+            with log.open("wb") as stream:
+                await super()._async_launch_kernel(kernel_cmd, **options, stderr=stream)
 
     return NativeKernelManager
 
