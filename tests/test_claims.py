@@ -147,4 +147,12 @@ def test_the_committed_claims_are_whole():
     assert len({(c["dataset"], c["method"], c["metric"]) for c in values}) == len(values) == 36
     assert all(0 < c["value"] < 1 for c in values)
     assert sum(c["kind"] == "order" for c in found) == 3
-    assert len(claims.claim_table("05_nasser2025_wcsegnet")) == len(found)
+    assert len(claims.claim_table("05_nasser2025_wcsegnet")) == len(found) - 36
+
+
+def test_the_value_table_is_laid_out_like_the_papers():
+    table = claims.value_table("05_nasser2025_wcsegnet")
+    assert list(table.columns) == ["accuracy", "precision", "dice", "mean_iou"]
+    # Table 1, Jiangxi, "Our method"; Table 2, BCISC, "Unet (Relu)".
+    assert table.loc[("jiangxi", "WCSegNet")].tolist() == [0.9805, 0.9790, 0.9653, 0.9599]
+    assert table.loc[("bcisc", "U-Net (ReLU)")].tolist() == [0.9983, 0.9501, 0.9506, 0.9319]

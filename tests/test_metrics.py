@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bloodcells import metrics
+from bloodcells.datasets import Sample
 from bloodcells.errors import UserError
 
 TRUE = np.array([[1, 1, 1, 0], [0, 0, 0, 0]], dtype=bool)
@@ -153,12 +154,16 @@ def test_count_pixels_and_score_cells_by_hand():
     """Types x (1) and y (2). Image p: x found but for one pixel. Image q: y taken for x."""
     true = np.array([[[1, 1, 0, 0]], [[2, 2, 0, 0]]])
     pred = np.array([[[1, 0, 0, 0]], [[1, 1, 0, 0]]])
-    table = metrics.count_pixels(["p", "q"], true, pred, ["x", "y"])
-    assert len(table) == 6
+    blank = np.zeros((1, 4, 3), np.uint8)
+    samples = [
+        Sample("d", name, kind, blank, None, blank[..., 0] > 0) for name, kind in (("p", "x"), ("q", "y"))
+    ]
+    table = metrics.tabulate_cells(samples, true, pred, ["x", "y"])
+    assert table["image_id"].tolist() == ["p"] * 3 + ["q"] * 3
+    assert table["type_true"].tolist() == ["x"] * 3 + ["y"] * 3
+    assert set(table["type_pred"]) == {"x"}
     pooled = table[table["class"] == "any"][["tp", "fp", "fn", "tn"]].sum().to_dict()
     assert pooled == {"tp": 3, "fp": 0, "fn": 1, "tn": 4}
-    table["type_true"] = ["x"] * 3 + ["y"] * 3
-    table["type_pred"] = "x"
     scores = metrics.score_cells(table, ["x", "y"], rng=np.random.default_rng(0))
     assert scores["dice"] == pytest.approx(6 / 7)
     assert scores["cell_accuracy"] == 1 / 2

@@ -147,8 +147,8 @@ def test_side_by_side_puts_paper_record_and_run_together(tmp_path):
     live, _ = results.load_runs(tmp_path / "runs")
     table = results.side_by_side(CHAPTER, live.assign(dice=0.5), record=tmp_path / "record")
     row = table.loc[("nucleus", "jiangxi", "dice")]
-    assert row["wcsegnet"].to_dict() == {"paper": 0.9653, "record": 1.0, "this run": 0.5}
-    assert row["unet_relu"]["paper"] == 0.8991
+    assert row["WCSegNet"].to_dict() == {"paper": 0.9653, "record": 1.0, "this run": 0.5}
+    assert row["U-Net (ReLU)"]["paper"] == 0.8991
 
 
 def test_drawn_data_is_named_and_real_data_is_not_called_drawn():

@@ -90,8 +90,26 @@ def chapters(*, path=CLAIMS):
     return sorted({claim["chapter"] for claim in load(path=path)})
 
 
+def value_table(chapter, *, path=CLAIMS):
+    """Return the figures that a paper prints, laid out like its tables.
+
+    Parameters
+    ----------
+    chapter : str
+    path : path-like
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows are datasets and methods, columns metrics; not-a-number where the paper has no figure.
+    """
+    table = pd.DataFrame([claim for claim in load(chapter, path=path) if claim["kind"] == "value"])
+    table["method"] = table["method"].replace(METHOD_NAMES)
+    return table.pivot_table(index=["dataset", "method"], columns="metric", values="value", sort=False)
+
+
 def claim_table(chapter, *, path=CLAIMS):
-    """Return a chapter's claims as a table, before anything is run.
+    """Return a chapter's claims other than single figures, before anything is run.
 
     Parameters
     ----------
@@ -103,7 +121,8 @@ def claim_table(chapter, *, path=CLAIMS):
     pandas.DataFrame
         Indexed by ``claim``, with the columns ``where`` and ``paper``.
     """
-    rows = [{"claim": c["claim"], "where": c["where"], "paper": _paper(c)} for c in load(chapter, path=path)]
+    found = [claim for claim in load(chapter, path=path) if claim["kind"] != "value"]
+    rows = [{"claim": claim["claim"], "where": claim["where"], "paper": _paper(claim)} for claim in found]
     return pd.DataFrame(rows).set_index("claim")
 
 
@@ -122,13 +141,14 @@ def judge(claims, scores, per_image, *, seed=0):
     Returns
     -------
     pandas.DataFrame
-        One row a claim: ``id``, ``claim``, ``target``, ``paper``, ``ours``, ``difference``, ``verdict``;
-        all but the id as text for people.
+        One row a claim: ``id``; ``headline`` (bool); and as text for people ``claim``, ``target``,
+        ``paper``, ``ours``, ``difference`` and ``verdict``.
     """
     judges = {"value": _judge_value, "bound": _judge_value, "order": _judge_order, "ratio": _judge_ratio}
     rows = []
     for claim in claims:
         row = {name: claim[name] for name in ("id", "claim", "target")} | {"paper": _paper(claim)}
+        row["headline"] = claim.get("headline", False)
         if scores.empty:
             outcome = {"ours": "no record", "difference": "", "verdict": "not tested"}
         else:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bloodcells.errors import UserError
+from bloodcells.inference import name_cell
 
 PIXEL_SCORES = ("accuracy", "precision", "recall", "dice", "iou")
 
@@ -256,13 +257,41 @@ def count_pixels(image_ids, true, pred, types):
     return pd.DataFrame(rows)
 
 
+def tabulate_cells(samples, true, pred, types):
+    """Count the pixels and name the cells of images of single cells.
+
+    Parameters
+    ----------
+    samples : list of bloodcells.datasets.Sample
+    true, pred : ndarray of int, shape (N, rows, columns)
+        Classes; 0 is background, i the type ``types[i - 1]``.
+    types : sequence of str
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of `count_pixels`, with the ``dataset`` of the image, the type of its cell
+        (``type_true``) and what `bloodcells.inference.name_cell` calls it (``type_pred``).
+    """
+    counts = count_pixels([sample.image_id for sample in samples], true, pred, types)
+    cells = pd.DataFrame(
+        {
+            "dataset": [sample.dataset for sample in samples],
+            "type_true": [sample.cell_type for sample in samples],
+            "type_pred": [name_cell(one, types) for one in pred],
+        }
+    )
+    # `count_pixels` gives as many rows an image as there are classes, "any" among them.
+    return counts.join(cells.loc[cells.index.repeat(len(types) + 1)].reset_index(drop=True))
+
+
 def score_cells(per_image, types, *, rng):
     """Scores of one dataset's images of single cells.
 
     Parameters
     ----------
     per_image : pandas.DataFrame
-        From `count_pixels`, with ``type_true`` and ``type_pred`` added.
+        From `tabulate_cells`.
     types : sequence of str
     rng : numpy.random.Generator
 

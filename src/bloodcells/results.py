@@ -421,10 +421,9 @@ def readme_table(*, record=RECORD):
         Markdown.
     """
     lines = ["| chapter | claim | paper | ours (seeds) | verdict |", "| --- | --- | ---: | ---: | --- |"]
-    headlines = {claim["id"] for claim in claims.load() if claim.get("headline")}
     for chapter in claims.chapters():
         table = chapter_verdicts(chapter, record=record)
-        for row in table[table["id"].isin(headlines)].itertuples():
+        for row in table[table["headline"]].itertuples():
             lines.append(f"| {chapter[:2]} | {row.claim} | {row.paper} | {row.ours} | {row.verdict} |")
     return "\n".join(lines) + "\n"
 
@@ -503,7 +502,7 @@ def side_by_side(chapter, live, *, record=RECORD):
     )
     methods = list(dict.fromkeys(claim["method"] for claim in found))
     columns = [(m, s) for m in methods for s in ("paper", "record", "this run") if (m, s) in table.columns]
-    return table[columns]
+    return table[columns].rename(columns=claims.METHOD_NAMES, level="method")
 
 
 @dataclasses.dataclass(frozen=True)
