@@ -151,6 +151,15 @@ def test_side_by_side_puts_paper_record_and_run_together(tmp_path):
     assert row["U-Net (ReLU)"]["paper"] == 0.8991
 
 
+def test_the_score_table_shows_intervals(tmp_path):
+    make_run(tmp_path)
+    table = results.score_table(results.load_runs(tmp_path)[0])
+    row = table.loc[("nucleus", "jiangxi", "WCSegNet", 0)]
+    assert row["n"] == len(images_of_test_part())
+    assert row["dice"] == row["cell accuracy"] == "1.000 [1.000, 1.000]"
+    assert results.score_table(pd.DataFrame()).empty
+
+
 def test_drawn_data_is_named_and_real_data_is_not_called_drawn():
     assert "drawn smears" in results.caption("T", "reduced", ("synthetic",))
     card = results.run_card(CHAPTER, "reduced", ("jiangxi", "bcisc"), "CPU")

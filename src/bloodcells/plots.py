@@ -163,20 +163,24 @@ def plot_predictions(rows, colours=SAFE_COLOURS):
     return figure
 
 
-def plot_type_tables(tables):
-    """Show confusion matrices of cell types side by side.
+def plot_type_tables(tables, *, n_columns=2):
+    """Show confusion matrices of cell types, row by row.
 
     Parameters
     ----------
     tables : dict of str to pandas.DataFrame
-        Title to a table from `bloodcells.metrics.type_table`.
+        Title to a table from `bloodcells.metrics.type_table`; may be empty.
+    n_columns : int
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = plt.subplots(1, len(tables), figsize=(3.9 * len(tables), 3.4), squeeze=False)
-    for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
+    n_rows = max(1, -(-len(tables) // n_columns))
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=(3.9 * n_columns, 3.4 * n_rows), squeeze=False)
+    for axis in axes.flat[len(tables) :]:
+        axis.set_axis_off()
+    for axis, (title, table) in zip(axes.flat, tables.items(), strict=False):
         sns.heatmap(table, annot=True, fmt="d", cmap="Blues", cbar=False, linewidths=0.5, ax=axis)
         axis.set_title(title, fontsize=10)
         axis.tick_params(axis="x", rotation=30)

@@ -471,6 +471,38 @@ def chapter_verdicts(chapter, *, record=RECORD):
     return claims.judge(claims.load(chapter), scores, per_image)
 
 
+def score_table(scores):
+    """Lay out the pooled scores of runs for people.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `load_runs`; may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by target, dataset, method and seed; text, with 95 % intervals where there are some.
+    """
+    keys = ["target", "dataset", "method", "seed"]
+    if scores.empty:
+        return pd.DataFrame(columns=keys).set_index(keys)
+    named = scores.replace({"method": claims.METHOD_NAMES}).sort_values(
+        keys, ascending=[False, True, True, True]
+    )
+
+    def interval(name):
+        return [
+            f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
+            for _, row in named.iterrows()
+        ]
+
+    table = named[[*keys, "n"]].copy()
+    for name in ("dice", "mean_iou", "precision", "accuracy", "cell_accuracy"):
+        table[name.replace("_", " ")] = interval(name)
+    return table.set_index(keys)
+
+
 def side_by_side(chapter, live, *, record=RECORD):
     """Put a chapter's figures beside each other: paper, record and this run.
 
