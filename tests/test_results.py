@@ -17,25 +17,7 @@ def images_of_test_part(dataset="jiangxi"):
     return split[(split["split"] == "test") & split["cell_type"].isin(TYPES)]
 
 
-def make_run(root, *, seed=0, arm="wcsegnet/nucleus", dataset="jiangxi", drop=0, dirty=False, **config):
-    """Make a finished run whose predictions are right in every pixel."""
-    config = {"datasets": [dataset], "cell_types": TYPES} | config
-    run = results.start_run(CHAPTER, "workstation", arm, seed, config=config, output_dir=root)
-    table = images_of_test_part(dataset if dataset != "synthetic" else "jiangxi")
-    table = table.iloc[: len(table) - drop]
-    classes = np.array([[[TYPES.index(t) + 1, 0]] for t in table["cell_type"]])
-    per_image = metrics.count_pixels(list(table["image_id"]), classes, classes, TYPES)
-    per_image["dataset"] = dataset
-    per_image["type_true"] = per_image["type_pred"] = table["cell_type"].repeat(4).to_numpy()
-    scores = metrics.score_datasets(per_image, TYPES, seed=seed) | {"plateau_epoch": 3}
-    (run.folder / "history.csv").write_text("epoch,loss,val_loss\n1,1.0,1.0\n")
-    folder = results.finish_run(run, per_image=per_image, metrics=scores, datasets_used=[dataset])
-    source = json.loads((folder / "provenance.json").read_text())
-    (folder / "provenance.json").write_text(json.dumps(source | {"commit": "c" * 40, "dirty": dirty}))
-    return folder
-
-
-def test_a_run_comes_back_as_it_was_written(tmp_path):
+def test_a_run_comes_back_as_it_was_written(make_run, tmp_path):
     folder = make_run(tmp_path, seed=3)
     scores, per_image = results.load_runs(tmp_path)
     row = scores.iloc[0]
@@ -70,7 +52,7 @@ def test_two_writers_do_not_share_a_folder(tmp_path):
     run.lock.release()
 
 
-def test_provenance_names_code_versions_and_data(tmp_path):
+def test_provenance_names_code_versions_and_data(make_run, tmp_path):
     folder = make_run(tmp_path)
     found = json.loads((folder / "provenance.json").read_text())
     assert set(found["sha256"]) == {"registry/jiangxi.csv", "splits/jiangxi.csv"}
@@ -86,7 +68,7 @@ def test_git_state_is_that_of_the_checkout():
     assert commit == (described.stdout.strip() or None)
 
 
-def test_promote_copies_the_small_files_only(tmp_path):
+def test_promote_copies_the_small_files_only(make_run, tmp_path):
     folder = make_run(tmp_path / "runs")
     (folder / "best.weights.h5").write_bytes(b"large")
     (target,) = results.promote(folder, record=tmp_path / "record")
@@ -96,7 +78,7 @@ def test_promote_copies_the_small_files_only(tmp_path):
     assert listed[["arm", "seed", "datasets"]].to_numpy().tolist() == [["wcsegnet/nucleus", 0, "jiangxi"]]
 
 
-def test_promote_replaces_the_run_of_the_same_arm_and_seed(tmp_path):
+def test_promote_replaces_the_run_of_the_same_arm_and_seed(make_run, tmp_path):
     old = make_run(tmp_path / "runs", epochs=1)
     other = make_run(tmp_path / "runs", epochs=1, seed=1)
     record = tmp_path / "record"
@@ -116,7 +98,7 @@ def test_promote_replaces_the_run_of_the_same_arm_and_seed(tmp_path):
         ({"dataset": "synthetic"}, "drawn smears"),
     ],
 )
-def test_promote_refuses_and_copies_nothing(tmp_path, options, message):
+def test_promote_refuses_and_copies_nothing(make_run, tmp_path, options, message):
     make_run(tmp_path / "runs", seed=1)  # a good one beside it
     make_run(tmp_path / "runs", **options)
     with pytest.raises(UserError, match=message):
@@ -124,7 +106,7 @@ def test_promote_refuses_and_copies_nothing(tmp_path, options, message):
     assert not list((tmp_path / "record").rglob("*"))
 
 
-def test_promote_refuses_unfinished_runs_and_empty_folders(tmp_path):
+def test_promote_refuses_unfinished_runs_and_empty_folders(make_run, tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         results.promote(tmp_path)
     folder = make_run(tmp_path / "runs")
@@ -133,38 +115,13 @@ def test_promote_refuses_unfinished_runs_and_empty_folders(tmp_path):
         results.promote(folder, record=tmp_path / "record")
 
 
-def test_not_a_number_becomes_null_and_comes_back(tmp_path):
+def test_not_a_number_becomes_null_and_comes_back(make_run, tmp_path):
     folder = make_run(tmp_path)
     stored = json.loads((folder / "metrics.json").read_text())
     # Jiangxi's test part has no basophil: its Dice is undefined.
     assert stored["datasets"]["jiangxi"]["dice_basophil"] is None
     scores, _ = results.load_runs(tmp_path)
     assert scores["dice_basophil"].isna().all()
-
-
-def test_side_by_side_puts_paper_record_and_run_together(tmp_path):
-    results.promote(make_run(tmp_path / "runs"), record=tmp_path / "record")
-    live, _ = results.load_runs(tmp_path / "runs")
-    table = results.side_by_side(CHAPTER, live.assign(dice=0.5), record=tmp_path / "record")
-    row = table.loc[("nucleus", "jiangxi", "dice")]
-    assert row["WCSegNet"].to_dict() == {"paper": 0.9653, "record": 1.0, "this run": 0.5}
-    assert row["U-Net (ReLU)"]["paper"] == 0.8991
-
-
-def test_the_score_table_shows_intervals(tmp_path):
-    make_run(tmp_path)
-    table = results.score_table(results.load_runs(tmp_path)[0])
-    row = table.loc[("nucleus", "jiangxi", "WCSegNet", 0)]
-    assert row["n"] == len(images_of_test_part())
-    assert row["dice"] == row["cell accuracy"] == "1.000 [1.000, 1.000]"
-    assert results.score_table(pd.DataFrame()).empty
-
-
-def test_drawn_data_is_named_and_real_data_is_not_called_drawn():
-    assert "drawn smears" in results.caption("T", "reduced", ("synthetic",))
-    card = results.run_card(CHAPTER, "reduced", ("jiangxi", "bcisc"), "CPU")
-    assert card.facts["data"] == "jiangxi, bcisc"
-    assert "drawn smears" not in card._repr_mimebundle_()["text/plain"]
 
 
 def test_the_committed_record_is_what_its_images_say():
@@ -183,25 +140,3 @@ def test_the_committed_record_is_what_its_images_say():
                     dataset,
                     name,
                 )
-
-
-def test_writing_the_readme_table_leaves_the_rest(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n")
-    results.write_readme_table(readme=readme)
-    first = readme.read_text()
-    assert first.startswith("before\n<!-- results: begin -->\n| chapter |")
-    assert first.endswith("|\n<!-- results: end -->\nafter\n")
-    assert "old" not in first
-    results.write_readme_table(readme=readme)
-    assert readme.read_text() == first
-    readme.write_text("no marks")
-    with pytest.raises(UserError, match="once each"):
-        results.write_readme_table(readme=readme)
-    assert readme.read_text() == "no marks"
-
-
-def test_the_readme_shows_the_table_of_the_record():
-    readme = (results.ROOT / "README.md").read_text(encoding="utf-8")
-    shown = readme.split("<!-- results: begin -->")[1].split("<!-- results: end -->")[0].strip()
-    assert shown == results.readme_table().strip()

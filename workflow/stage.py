@@ -58,7 +58,7 @@ def datasets_overview():
         Markdown.
     """
     from bloodcells.datasets import DATASETS, describe, read_split
-    from bloodcells.results import markdown_table
+    from bloodcells.reports import markdown_table
 
     rows = []
     for name in DATASETS:
@@ -85,7 +85,7 @@ def datasets_splits():
         Markdown.
     """
     from bloodcells.datasets import DATASETS, read_split
-    from bloodcells.results import markdown_table
+    from bloodcells.reports import markdown_table
 
     rows = []
     for name in DATASETS:
@@ -195,7 +195,7 @@ def blocks_for(root, config):
     """
 
     def results():
-        from bloodcells.results import results_page
+        from bloodcells.reports import results_page
 
         return results_page()
 

@@ -189,12 +189,12 @@ def show_table(
     ] = False,
 ):
     """Print the README's table of results, as Markdown."""
-    from bloodcells import results as records
+    from bloodcells import reports
 
     if write:
-        typer.echo(records.write_readme_table())
+        typer.echo(reports.write_readme_table())
     else:
-        typer.echo(records.readme_table(), nl=False)
+        typer.echo(reports.readme_table(), nl=False)
 
 
 def main(args=None):

@@ -215,14 +215,8 @@ class _Epochs(keras.callbacks.Callback):
 
     def __init__(self, model, batches, seed, rows, best, store, bar):
         super().__init__()
-        self.batches, self.seed, self.rows, self.best, self.store, self.bar = (
-            batches,
-            seed,
-            rows,
-            best,
-            store,
-            bar,
-        )
+        self.batches, self.seed = batches, seed
+        self.rows, self.best, self.store, self.bar = rows, best, store, bar
         batches.epoch = len(rows)
         self._reseed(model, len(rows))
 

@@ -1,0 +1,272 @@
+"""Tables made from runs and from the record: for chapters, the README and the results page."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from bloodcells import claims
+from bloodcells.errors import UserError
+from bloodcells.files import write_text
+from bloodcells.paths import ROOT
+from bloodcells.results import RECORD, best_record_mode, git_state, list_records, load_runs, versions
+
+_README_MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
+
+
+def readme_table(*, record=RECORD):
+    """Return the results table of the README: the papers' main claims, with their verdicts.
+
+    Parameters
+    ----------
+    record : path-like
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    lines = ["| chapter | claim | paper | ours (seeds) | verdict |", "| --- | --- | ---: | ---: | --- |"]
+    for chapter in claims.chapters():
+        table = chapter_verdicts(chapter, record=record)
+        for row in table[table["headline"]].itertuples():
+            lines.append(f"| {chapter[:2]} | {row.claim} | {row.paper} | {row.ours} | {row.verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_readme_table(*, readme=ROOT / "README.md", record=RECORD):
+    """Put the results table between the two marks of the README.
+
+    Parameters
+    ----------
+    readme : path-like
+    record : path-like
+
+    Returns
+    -------
+    pathlib.Path
+        The README.
+    """
+    readme = Path(readme)
+    parts = readme.read_text(encoding="utf-8").split(_README_MARKS[0])
+    if len(parts) != 2 or parts[1].count(_README_MARKS[1]) != 1:
+        raise UserError(
+            f"{readme} must hold {_README_MARKS[0]} and {_README_MARKS[1]} once each, in this order."
+        )
+    after = parts[1].split(_README_MARKS[1])[1]
+    table = readme_table(record=record)
+    write_text(readme, f"{parts[0]}{_README_MARKS[0]}\n{table}{_README_MARKS[1]}{after}")
+    return readme
+
+
+def chapter_verdicts(chapter, *, record=RECORD):
+    """Judge a chapter's claims by its record.
+
+    Parameters
+    ----------
+    chapter : str
+    record : path-like
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `bloodcells.claims.judge`.
+    """
+    mode = best_record_mode(chapter, record=record)
+    scores, per_image = load_runs(Path(record) / chapter / mode) if mode else (pd.DataFrame(), pd.DataFrame())
+    return claims.judge(claims.load(chapter), scores, per_image)
+
+
+def score_table(scores):
+    """Lay out the pooled scores of runs for people.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `bloodcells.results.load_runs`; may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by target, dataset, method and seed; text, with 95 % intervals where there are some.
+    """
+    keys = ["target", "dataset", "method", "seed"]
+    if scores.empty:
+        return pd.DataFrame(columns=keys).set_index(keys)
+    named = scores.replace({"method": claims.METHOD_NAMES}).sort_values(
+        keys, ascending=[False, True, True, True]
+    )
+
+    def interval(name):
+        return [
+            f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
+            for _, row in named.iterrows()
+        ]
+
+    table = named[[*keys, "n"]].copy()
+    for name in ("dice", "mean_iou", "precision", "accuracy", "cell_accuracy"):
+        table[name.replace("_", " ")] = interval(name)
+    return table.set_index(keys)
+
+
+def side_by_side(chapter, live, *, record=RECORD):
+    """Put a chapter's figures beside each other: paper, record and this run.
+
+    Parameters
+    ----------
+    chapter : str
+    live : pandas.DataFrame
+        Scores of this run, from `bloodcells.results.load_runs`.
+    record : path-like
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows are target, dataset, metric; columns are method, then source ("paper", "record", "this
+        run"); means over seeds.
+    """
+    keys = ["target", "dataset", "metric", "method"]
+    mode = best_record_mode(chapter, record=record)
+    recorded = load_runs(Path(record) / chapter / mode)[0] if mode else pd.DataFrame()
+    found = [claim for claim in claims.load(chapter) if claim["kind"] == "value"]
+    metrics_shown = [*dict.fromkeys(claim["metric"] for claim in found), "cell_accuracy"]
+    parts = [pd.DataFrame(found)[[*keys, "value"]].assign(source="paper")]
+    for source, scores in (("record", recorded), ("this run", live)):
+        if len(scores):
+            long = scores.melt(["target", "dataset", "method"], metrics_shown, var_name="metric")
+            parts.append(long.assign(source=source, value=pd.to_numeric(long["value"])))
+    table = pd.concat(parts).pivot_table(
+        index=["target", "dataset", "metric"], columns=["method", "source"], values="value", sort=False
+    )
+    methods = list(dict.fromkeys(claim["method"] for claim in found))
+    columns = [(m, s) for m in methods for s in ("paper", "record", "this run") if (m, s) in table.columns]
+    return table[columns].rename(columns=claims.METHOD_NAMES, level="method")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunCard:
+    """What a reader must know of a run before believing a page; displays as a table."""
+
+    facts: dict
+
+    def _repr_mimebundle_(self, **kwargs):
+        table = pd.DataFrame({"": self.facts.values()}, index=list(self.facts))
+        return {
+            "text/html": table.to_html(header=False, border=0),
+            "text/plain": table.to_string(header=False),
+            # For the book's build, which puts mode and data into every figure's caption.
+            "application/vnd.bloodcells.run+json": self.facts,
+        }
+
+
+def describe_data(used):
+    """Say in words what a chapter was run on.
+
+    Parameters
+    ----------
+    used : sequence of str
+        Names of datasets.
+
+    Returns
+    -------
+    str
+    """
+    return "drawn smears (no real image)" if tuple(used) == ("synthetic",) else ", ".join(used)
+
+
+def caption(text, mode, used):
+    """Return a table's caption that says which run and which data it shows.
+
+    Parameters
+    ----------
+    text, mode : str
+    used : sequence of str
+        Names of datasets.
+
+    Returns
+    -------
+    str
+    """
+    return f"{text}. Mode: {mode}; data: {describe_data(used)}."
+
+
+def run_card(chapter, mode, used, device, *, record=RECORD):
+    """Describe a run at the top of its chapter.
+
+    Parameters
+    ----------
+    chapter, mode : str
+    used : sequence of str
+        Names of datasets.
+    device : str
+    record : path-like
+
+    Returns
+    -------
+    RunCard
+    """
+    commit, dirty = git_state()
+    listed = list_records(record=record)
+    listed = listed[listed["chapter"] == chapter]
+    kept = best_record_mode(chapter, record=record)
+    listed = listed[listed["mode"] == kept]
+    return RunCard(
+        {
+            "chapter": chapter,
+            "mode": mode,
+            "data": describe_data(used),
+            "device": device,
+            "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+            "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+            "commit": "none"
+            if commit is None
+            else commit[:8] + (", with uncommitted changes" if dirty else ""),
+            "record": f"{kept}: {len(listed)} runs, {listed['minutes'].sum():.0f} minutes"
+            if kept
+            else "none yet",
+        }
+    )
+
+
+def results_page(*, record=RECORD):
+    """Return the body of the book's results page, all of it computed from the record.
+
+    Parameters
+    ----------
+    record : path-like
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    parts = []
+    for chapter in claims.chapters():
+        mode = best_record_mode(chapter, record=record)
+        table = chapter_verdicts(chapter, record=record)
+        counts = table["verdict"].value_counts()
+        parts.append(f"## Chapter {int(chapter[:2])}\n")
+        parts.append(
+            f"Record: {mode or 'none yet'}. Verdicts: {', '.join(f'{n} {v}' for v, n in counts.items())}.\n"
+        )
+        parts.append(markdown_table(table[["claim", "target", "paper", "ours", "difference", "verdict"]]))
+    parts.append("## Runs in the record\n")
+    parts.append(markdown_table(list_records(record=record)))
+    return "\n".join(parts)
+
+
+def markdown_table(table):
+    """Return a table as Markdown, values as they print.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+
+    Returns
+    -------
+    str
+    """
+    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + " --- |" * len(table.columns)]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in table.itertuples(index=False)]
+    return "\n".join(lines) + "\n"

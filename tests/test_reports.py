@@ -1,0 +1,56 @@
+"""Tables made from runs whose scores are known, and the README's from the committed record."""
+
+import pandas as pd
+import pytest
+
+from bloodcells import reports, results
+from bloodcells.errors import UserError
+
+CHAPTER = "05_nasser2025_wcsegnet"
+
+
+def test_side_by_side_puts_paper_record_and_run_together(make_run, tmp_path):
+    results.promote(make_run(tmp_path / "runs"), record=tmp_path / "record")
+    live, _ = results.load_runs(tmp_path / "runs")
+    table = reports.side_by_side(CHAPTER, live.assign(dice=0.5), record=tmp_path / "record")
+    row = table.loc[("nucleus", "jiangxi", "dice")]
+    assert row["WCSegNet"].to_dict() == {"paper": 0.9653, "record": 1.0, "this run": 0.5}
+    assert row["U-Net (ReLU)"]["paper"] == 0.8991
+
+
+def test_the_score_table_shows_intervals(make_run, tmp_path):
+    make_run(tmp_path)
+    table = reports.score_table(results.load_runs(tmp_path)[0])
+    row = table.loc[("nucleus", "jiangxi", "WCSegNet", 0)]
+    assert row["n"] == 46  # Jiangxi's test part less its eosinophils and monocytes
+    assert row["dice"] == row["cell accuracy"] == "1.000 [1.000, 1.000]"
+    assert reports.score_table(pd.DataFrame()).empty
+
+
+def test_drawn_data_is_named_and_real_data_is_not_called_drawn():
+    assert "drawn smears" in reports.caption("T", "reduced", ("synthetic",))
+    card = reports.run_card(CHAPTER, "reduced", ("jiangxi", "bcisc"), "CPU")
+    assert card.facts["data"] == "jiangxi, bcisc"
+    assert "drawn smears" not in card._repr_mimebundle_()["text/plain"]
+
+
+def test_writing_the_readme_table_leaves_the_rest(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n")
+    reports.write_readme_table(readme=readme)
+    first = readme.read_text()
+    assert first.startswith("before\n<!-- results: begin -->\n| chapter |")
+    assert first.endswith("|\n<!-- results: end -->\nafter\n")
+    assert "old" not in first
+    reports.write_readme_table(readme=readme)
+    assert readme.read_text() == first
+    readme.write_text("no marks")
+    with pytest.raises(UserError, match="once each"):
+        reports.write_readme_table(readme=readme)
+    assert readme.read_text() == "no marks"
+
+
+def test_the_readme_shows_the_table_of_the_record():
+    readme = (results.ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("<!-- results: begin -->")[1].split("<!-- results: end -->")[0].strip()
+    assert shown == reports.readme_table().strip()
