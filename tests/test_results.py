@@ -75,6 +75,7 @@ def test_promote_copies_the_small_files_only(make_run, tmp_path):
     assert sorted(path.name for path in target.iterdir()) == sorted(results.RECORD_FILES)
     assert results.best_record_mode(CHAPTER, record=tmp_path / "record") == "workstation"
     listed = results.list_records(record=tmp_path / "record")
+    assert listed["minutes"].tolist() == [1.5]
     assert listed[["arm", "seed", "datasets"]].to_numpy().tolist() == [["wcsegnet/nucleus", 0, "jiangxi"]]
 
 

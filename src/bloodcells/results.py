@@ -158,7 +158,9 @@ def provenance(run, datasets_used):
     Returns
     -------
     dict
-        ``wall_s`` is the time of the last stretch, in seconds, if the run was continued;
+        ``wall_s`` is the time from opening the run to its results, in seconds, whatever else the process
+        did meanwhile (a chapter trains all its arms before it scores any); the time of the training
+        alone is the sum of ``seconds`` in the history.
         ``peak_memory_mib`` that of the whole process so far, in mebibytes.
     """
     from bloodcells.device import describe_device
@@ -388,7 +390,7 @@ def list_records(*, record=RECORD):
     Returns
     -------
     pandas.DataFrame
-        One row a run: ``chapter``, ``mode``, ``arm``, ``seed``, ``datasets``, ``minutes``,
+        One row a run: ``chapter``, ``mode``, ``arm``, ``seed``, ``datasets``, ``minutes`` of training,
         ``device``, ``commit``.
     """
     scores, _ = load_runs(record)
@@ -398,11 +400,11 @@ def list_records(*, record=RECORD):
     scores["arm"] = scores["method"] + "/" + scores["target"]
     grouped = scores.groupby(["chapter", "mode", "arm", "seed"], as_index=False).agg(
         datasets=("dataset", ", ".join),
-        wall_s=("wall_s", "first"),
+        train_s=("train_s", "first"),
         device=("device", "first"),
         commit=("commit", "first"),
     )
-    grouped["minutes"] = (grouped["wall_s"] / 60).round(1)
+    grouped["minutes"] = (grouped["train_s"] / 60).round(1)
     grouped["commit"] = grouped["commit"].str[:8]
     return grouped[columns]
 
