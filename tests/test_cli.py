@@ -182,6 +182,8 @@ class TestRun:
 
     def test_interrupt_is_status_130(self, root):
         code = (
+            # A shell starts background jobs with interrupts ignored, and children inherit that.
+            "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from pathlib import Path\nfrom bloodcells import chapters, cli\n"
             f"chapters.NOTEBOOKS = Path({str(root / 'notebooks')!r})\ncli.main()"
         )
@@ -195,7 +197,10 @@ class TestRun:
         # Time to get from the cell that tells to the cell that sleeps.
         time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        try:
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
         assert (process.returncode, out) == (130, "")
         assert err.splitlines()[-1] == "bloodcells: error: interrupted"
         assert "Traceback" not in err

@@ -23,7 +23,7 @@ def test_the_score_table_shows_intervals(make_run, tmp_path):
     table = reports.score_table(results.load_runs(tmp_path)[0])
     row = table.loc[("nucleus", "jiangxi", "WCSegNet", 0)]
     assert row["n"] == 46  # Jiangxi's test part less its eosinophils and monocytes
-    assert row["dice"] == row["cell accuracy"] == "1.000 [1.000, 1.000]"
+    assert row["dice"] == row["cell accuracy"] == "1.000\u00a0[1.000,\u00a01.000]"
     assert reports.score_table(pd.DataFrame()).empty
 
 

@@ -100,7 +100,8 @@ def score_table(scores):
 
     def interval(name):
         return [
-            f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
+            # No-break spaces: in a narrow table an interval would fall apart into three lines.
+            f"{row[name]:.3f}\u00a0[{row[f'{name}_low']:.3f},\u00a0{row[f'{name}_high']:.3f}]"
             for _, row in named.iterrows()
         ]
 
