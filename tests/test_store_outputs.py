@@ -1,4 +1,4 @@
-import importlib.util
+import importlib
 
 import nbformat
 import pytest
@@ -6,9 +6,13 @@ import pytest
 from bloodcells.errors import UserError
 from bloodcells.paths import ROOT
 
-_spec = importlib.util.spec_from_file_location("store_outputs", ROOT / "workflow" / "store_outputs.py")
-store_outputs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(store_outputs)
+
+@pytest.fixture(scope="module")
+def store_outputs():
+    """Import the script, which finds its neighbour `strip_outputs` in its own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "workflow")
+        yield importlib.import_module("store_outputs")
 
 
 def chapter(*, executed):
@@ -28,7 +32,7 @@ def chapter(*, executed):
     return v4.new_notebook(cells=cells)
 
 
-def test_only_checked_cells_keep_outputs_and_no_chatter():
+def test_only_checked_cells_keep_outputs_and_no_chatter(store_outputs):
     stored = store_outputs.store_outputs(chapter(executed=False), chapter(executed=True))
     checked, live = stored.cells
     assert [output.text for output in checked.outputs] == ["1"]
@@ -37,7 +41,7 @@ def test_only_checked_cells_keep_outputs_and_no_chatter():
     assert live.execution_count is None
 
 
-def test_an_execution_of_another_version_is_refused():
+def test_an_execution_of_another_version_is_refused(store_outputs):
     source = chapter(executed=False)
     source.cells[0].source = "print(3)"
     with pytest.raises(UserError, match="Cell checked changed"):

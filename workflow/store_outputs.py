@@ -4,11 +4,10 @@ import sys
 from pathlib import Path
 
 import nbformat
+from strip_outputs import strip_outputs
 
 from bloodcells.errors import UserError
 from bloodcells.files import write_text
-
-TAG = "nbval-check-output"
 
 
 def store_outputs(source, executed):
@@ -37,10 +36,9 @@ def store_outputs(source, executed):
             raise UserError(
                 f"Cell {cell['id']} changed since the chapter was executed; run `make book` first."
             )
-        checked = TAG in cell.metadata.get("tags", [])
-        cell.outputs = [output for output in found.outputs if not _is_stderr(output)] if checked else []
-        cell.execution_count = found.execution_count if checked else None
-    return source
+        cell.outputs = [output for output in found.outputs if not _is_stderr(output)]
+        cell.execution_count = found.execution_count
+    return strip_outputs(source)
 
 
 def _is_stderr(output):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import nbformat
 
+from bloodcells.files import write_text
+
 KEEP = "nbval-check-output"
 
 
@@ -38,7 +40,7 @@ def main():
         before = path.read_text(encoding="utf-8")
         after = nbformat.writes(strip_outputs(nbformat.reads(before, as_version=4))) + "\n"
         if after != before:
-            path.write_text(after, encoding="utf-8")
+            write_text(path, after)
             print(f"stripped {path}")
             changed = True
     return int(changed)

@@ -1,5 +1,6 @@
 """The device that trains: named, and set up. The one place that speaks to a backend's own library."""
 
+import os
 import platform
 
 import keras
@@ -77,6 +78,4 @@ def _processor():
 
 
 def _n_threads():
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,7 +1,6 @@
 """Tables made from runs and from the record: for chapters, the README and the results page."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -207,6 +206,8 @@ def run_card(chapter, mode, used, device, *, record=RECORD):
     -------
     RunCard
     """
+    import keras  # seconds, which the command line does not have to spend
+
     commit, dirty = git_state()
     listed = list_records(record=record)
     listed = listed[listed["chapter"] == chapter]
@@ -218,7 +219,7 @@ def run_card(chapter, mode, used, device, *, record=RECORD):
             "mode": mode,
             "data": describe_data(used),
             "device": device,
-            "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+            "backend": keras.backend.backend(),
             "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
             "commit": "none"
             if commit is None

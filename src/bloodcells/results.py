@@ -163,6 +163,8 @@ def provenance(run, datasets_used):
         alone is the sum of ``seconds`` in the history.
         ``peak_memory_mib`` that of the whole process so far, in mebibytes.
     """
+    import keras  # seconds, which the command line does not have to spend
+
     from bloodcells.device import describe_device
 
     commit, dirty = git_state()
@@ -172,7 +174,7 @@ def provenance(run, datasets_used):
     return {
         "commit": commit,
         "dirty": dirty,
-        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "backend": keras.backend.backend(),
         "device": describe_device(),
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
@@ -319,11 +321,9 @@ def load_runs(root):
     roots = [root] if isinstance(root, str | os.PathLike) else root
     for path in [path for one in roots for path in sorted(Path(one).rglob("metrics.json"))]:
         folder = path.parent
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config, arm = _read_config(folder)
         metrics = json.loads(path.read_text(encoding="utf-8"))
         source = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-        method, target = config["arm"].split("/")
-        arm = {"method": method, "target": target, "seed": config["seed"]}
         run = {k: v for k, v in metrics.items() if k != "datasets"}
         run |= {
             "commit": source["commit"],
@@ -356,10 +356,16 @@ def load_history(root):
     """
     tables = []
     for path in sorted(Path(root).rglob("history.csv")):
-        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
-        method, target = config["arm"].split("/")
-        tables.append(pd.read_csv(path).assign(method=method, target=target, seed=config["seed"]))
+        _, arm = _read_config(path.parent)
+        tables.append(pd.read_csv(path).assign(**arm))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _read_config(folder):
+    """Read a run's configuration, and from it what tells the run from its chapter's others."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    method, target = config["arm"].split("/")
+    return config, {"method": method, "target": target, "seed": config["seed"]}
 
 
 def best_record_mode(chapter, *, record=RECORD):
