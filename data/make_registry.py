@@ -1,10 +1,11 @@
-"""Remake ``registry.yml`` and ``registry/<dataset>.csv`` from the manifests of a mirror.
+"""Remake ``registry.yml``, ``registry/<dataset>.csv`` and ``counts/`` from the manifests of a mirror.
 
 Usage: python data/make_registry.py MIRROR [OUT]
 
-MIRROR is a folder with ``<dataset>/manifest.csv`` for each dataset below; OUT is where to write, this
-folder by default. Everything that the manifests do not state (titles, licences, citations, defects) is
-in `FACTS` here, so edit this file and not ``registry.yml``.
+MIRROR is a folder with ``<dataset>/manifest.csv`` for each dataset below, and with ``counts.csv`` and
+``papers.csv`` of all-idb1; OUT is where to write, this folder by default. Everything that the
+manifests do not state (titles, licences, citations, defects) is in `FACTS` here, so edit this file and not
+``registry.yml``.
 """
 
 import csv
@@ -14,6 +15,10 @@ from pathlib import Path
 import yaml
 
 COLUMNS = ("path", "role", "image_id", "class_label", "sha256", "bytes", "upstream_path")
+# Further columns of a dataset whose files come from several repositories or are converted.
+SOURCE_COLUMNS = ("upstream_repo", "upstream_sha256")
+# Further columns of a dataset whose published splits are in the manifest.
+SPLIT_COLUMNS = ("split_rbc", "split_wbc", "split_plt")
 
 ZHENG2018 = (
     "X. Zheng, Y. Wang, G. Wang, J. Liu, Fast and Robust Segmentation of White Blood Cell Images by "
@@ -100,35 +105,140 @@ FACTS = {
         ],
         "stray_masks": [],
     },
+    "all-idb1": {
+        "title": "ALL-IDB1 smear fields, with red cell, white cell and platelet masks",
+        "description": (
+            "108 colour photographs of whole fields of blood smears, most 2592 x 1944 pixels, from the "
+            "Acute Lymphoblastic Leukemia Image Database of the University of Milan. Masks of red cells "
+            "(107 images), white cells (106) and platelets (101) and the counts are those of Gharbi et "
+            "al.; the red cell outlines of 13 images are those of Overton and Tucker."
+        ),
+        "homepage": "https://homes.di.unimi.it/scotti/all/",
+        "licence": "research use; see the note",
+        "licence_note": (
+            "The owners describe ALL-IDB as a public and free dataset for research; the images are a copy "
+            "in a third party's repository, whose MIT notice gives no right in them. Use them for "
+            "research, cite the database, and do not publish them again without asking their owners. The "
+            "masks and counts come under the MIT notice of bc-count and a custom licence with the MIT "
+            "terms (segnet, do-u-net); the outlines were first published under AGPL-3.0 "
+            "(ToyahJade/DO-U-Net)."
+        ),
+        "citation": (
+            "R. Donida Labati, V. Piuri, F. Scotti, ALL-IDB: the acute lymphoblastic leukemia image "
+            "database for image processing, IEEE International Conference on Image Processing, 2011, pp. "
+            "2045-2048. For masks, splits and counts: A. Gharbi, M. L. Neggazi, F. Touazi, D. Gaceb, M. R. "
+            "Yagoubi, Blood cells image segmentation and counting using deep transfer learning, 1st "
+            "International Conference on Advanced Innovations in Smart Cities, 2023. For the outlines: T. "
+            "Overton, A. Tucker, DO-U-Net for Segmentation and Counting: Applications to Satellite and "
+            "Medical Images, Intelligent Data Analysis, 2020, doi:10.1007/978-3-030-44584-3_31"
+        ),
+        "defects": [
+            "Im093_0 and Im108_0 are the same file. Their masks differ: intersection over union 0.98 for "
+            "red cells, 0.95 for white cells, 0.56 for platelets.",
+            "Some fields overlap, as photographs of one place: Im036_0 and Im103_0 (by 87 %), Im078_0 and "
+            "Im089_0 (83 %), Im039_0 and Im044_0 (71 %), and less Im009_1, Im010_1 and Im011_1, Im013_1, "
+            "Im014_1 and Im015_1, Im020_1, Im021_1 and Im022_1, Im038_0 and Im044_0, Im102_0 and Im103_0. "
+            "In the published split for white cells and platelets Im036_0 and Im078_0 are training images, "
+            "Im103_0 and Im089_0 test images.",
+            "Im037_0 is 1226 x 652 pixels, Im001_1 to Im033_1 are 1712 x 1368, the others 2592 x 1944. "
+            "Magnification differs too: red cells have a radius of about 73 pixels in Im095_0, 31 to 43 in "
+            "the other 12 with outlines.",
+            "No red cell mask for Im024_1; no white cell mask for Im001_1 (18 white cells) and Im024_1; no "
+            "platelet mask for Im001_1, Im002_1, Im005_1, Im024_1, Im079_0, Im083_0 and Im086_0, of which "
+            "Im001_1 and Im079_0 have a platelet count of 0.",
+            "The red cell masks carry specks, pinholes and rims around white cells, Im001_1 apart: a "
+            "median of 857 components an image. The number of components is no cell count.",
+            "Neighbouring outlines overlap, 49 cross themselves, 51 have a vertex one pixel past the "
+            "border. Outline 656 of Im053_1 and outline 32 of Im069_0 have no area; they count among the "
+            "802 and 665 red cells.",
+            "Touching white cells are often one component of their mask, and ragged ones several. "
+            "Components of at least 200 pixels equal the white cell count in 49 of 106 images.",
+            "Platelet masks hold specks; Im069_0 has a platelet count of 3 and one component.",
+            "The 13 images with counts of all three cells are no test set: 10 of them are training images "
+            "for red cells.",
+            "Some fields show the microscope's pointer arrow, Im010_1 for example.",
+            "The upstream masks are JPEG; a grey level above 127 is a cell. Some 3,400 pixels of the white "
+            "cell mask of Im010_1 and at most 50 of any other lie between 64 and 191.",
+        ],
+        "stray_masks": [],
+    },
 }
 
 
-def read_manifest(path):
-    """Return the rows of one manifest, after checking that every file is upstream's own, at one commit."""
+# The repository that a dataset's images come from, where it has files of several.
+MAIN_REPO = {"all-idb1": "nemo256/bc-count"}
+
+
+def read_csv(path):
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if any(row["derived"] != "no" or row["sha256"] != row["upstream_sha256"] for row in rows):
-        raise SystemExit(f"{path}: holds converted files; only files identical to upstream can be fetched.")
-    sources = {(row["upstream_repo"], row["upstream_commit"]) for row in rows}
-    if len(sources) != 1:
-        raise SystemExit(f"{path}: expected one upstream repository and commit, got {sorted(sources)}.")
-    return rows, sources.pop()
+        return list(csv.DictReader(file))
+
+
+def write_csv(path, columns, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_manifest(name, path):
+    """Return the rows of one manifest and its sources, a dict of repository to commit, the main one first."""
+    rows = read_csv(path)
+    for row in rows:
+        if (row["derived"] == "no") != (row["sha256"] == row["upstream_sha256"]):
+            raise SystemExit(
+                f"{path}: {row['path']} is called derived: {row['derived']}; its hashes disagree."
+            )
+    pairs = {(row["upstream_repo"], row["upstream_commit"]) for row in rows}
+    sources = dict(sorted(pairs, key=lambda pair: (pair[0] != MAIN_REPO.get(name), pair)))
+    if len(sources) != len(pairs):
+        raise SystemExit(f"{path}: expected one commit of each upstream repository, got {sorted(pairs)}.")
+    if name not in MAIN_REPO and (len(sources) > 1 or any(row["derived"] != "no" for row in rows)):
+        raise SystemExit(f"{path}: expected upstream's own files from one repository; name it in MAIN_REPO.")
+    return rows, sources
+
+
+def make_counts(mirror, out):
+    """Write sizes and true counts of all-idb1, and the counts that its authors published."""
+    rows = read_csv(mirror / "all-idb1" / "counts.csv")
+    for row in rows:
+        if row["wbc"] not in ("", row["wbc_full_set"]) or row["rbc"] != row["rbc_polygons"]:
+            raise SystemExit(f"counts.csv: the sources disagree on {row['image_id']}.")
+        row["wbc"] = row["wbc_full_set"]  # the same on the 13 images that have both
+    sizes = {
+        row["image_id"]: {"rows": row["height"], "columns": row["width"]}
+        for row in read_csv(mirror / "all-idb1" / "manifest.csv")
+    }
+    rows = [row | sizes[row["image_id"]] for row in rows]
+    columns = ("image_id", "rows", "columns", "rbc", "wbc", "plt")
+    write_csv(out / "counts" / "all-idb1.csv", columns, rows)
+
+    rows = read_csv(mirror / "all-idb1" / "papers.csv")
+    if {row["model"] for row in rows} != {"SegNet"}:
+        raise SystemExit("papers.csv: expected the counts from SegNet masks only.")
+    methods = ("cht", "ccl", "edt")
+    columns = ("image_id", "cell", "n_true", *methods, *(f"{method}_accuracy" for method in methods))
+    rows = [row | {"n_true": row["real_count"]} for row in rows]
+    write_csv(out / "counts" / "all-idb1_gharbi2023.csv", columns, rows)
 
 
 def main(mirror, out):
-    """Write ``registry.yml`` and one CSV per dataset under `out`."""
+    """Write ``registry.yml``, one CSV per dataset and the counts under `out`."""
     registry = {}
-    (out / "registry").mkdir(parents=True, exist_ok=True)
     for name, facts in FACTS.items():
-        rows, (repo, commit) = read_manifest(mirror / name / "manifest.csv")
+        rows, sources = read_manifest(name, mirror / name / "manifest.csv")
+        repo, commit = next(iter(sources.items()))
         registry[name] = {**facts, "repo": repo, "commit": commit}
-        with (out / "registry" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        columns = COLUMNS
+        if name in MAIN_REPO:
+            registry[name]["sources"] = sources
+            columns = (*COLUMNS, *SOURCE_COLUMNS, *SPLIT_COLUMNS)
+        write_csv(out / "registry" / f"{name}.csv", columns, rows)
     header = "# Made by make_registry.py; edit that file instead.\n"
     body = yaml.safe_dump(registry, sort_keys=False, allow_unicode=True, width=100)
     (out / "registry.yml").write_text(header + body, encoding="utf-8")
+    make_counts(mirror, out)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,43 @@ def test_problem_names_what_differs():
     assert file.problem(b"abd").startswith("expected sha256 ba7816bf8f01..., got ")
 
 
+def test_size_may_be_unknown():
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    file = File("a", "a", digest, None)
+    assert file.problem(b"abc") is None
+    assert file.problem(b"abcd").startswith("expected sha256 ba7816bf8f01..., got ")
+
+
+def test_file_of_unknown_size_is_read_whole_but_not_without_end(cache, file_server, monkeypatch):
+    content = b"original" * 50_000
+    digest = hashlib.sha256(content).hexdigest()
+    file = File("a.png", "a.png", "0" * 64, 1, original=File("a.jpg", "some/a.jpg", digest, None))
+    file_server.files["/some/a.jpg"] = content
+    download_files("cells", [file], cache=cache, mirror=None, upstream=file_server.url, timeout=15.0)
+    assert stored(cache) == {"cells/a.jpg": content}
+    monkeypatch.setattr(download, "_MAX_BYTES", 1000)
+    with pytest.raises(UserError, match="gave a damaged file"):
+        download_files("cells", [file], cache=cache, mirror=None, upstream=file_server.url, timeout=15.0)
+
+
+def test_mirror_gives_the_converted_file_and_upstream_the_original(cache, tmp_path, file_server):
+    digests = [hashlib.sha256(content).hexdigest() for content in (b"here", b"there")]
+    original = File("a.jpg", "some/a.jpg", digests[1], None)
+    file = File("a.png", "some/a.jpg", digests[0], 4, original=original)
+    assert file.forms == (file, original)
+    file_server.files |= {"/some/a.jpg": b"there", "/mirror/cells/a.jpg": b"there"}
+    # A mirror is not asked for the original, even if it should have it.
+    where = {"cache": cache, "upstream": file_server.url, "timeout": 15.0}
+    download_files("cells", [file], mirror=file_server.url + "/mirror", **where)
+    assert stored(cache) == {"cells/a.jpg": b"there"}
+    assert file_server.gets == ["/mirror/cells/a.png", "/some/a.jpg"]
+    (tmp_path / "mirror" / "cells").mkdir(parents=True)
+    (tmp_path / "mirror" / "cells" / "a.png").write_bytes(b"here")
+    download_files("cells", [file], mirror=tmp_path / "mirror", **where)
+    assert stored(cache) == {"cells/a.jpg": b"there", "cells/a.png": b"here"}
+    assert len(file_server.gets) == 2
+
+
 def test_read_bytes_tells_absent_from_unreadable(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     assert read_bytes(tmp_path / "file") == b"abc"

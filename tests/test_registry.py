@@ -11,7 +11,15 @@ import pytest
 from bloodcells.datasets import CELL_TYPES, SPLITS, default_mirror
 from bloodcells.errors import UserError
 from bloodcells.paths import data_dir
-from bloodcells.registry import DATASETS, UPSTREAM, describe, read_files, read_split, upstream_url
+from bloodcells.registry import (
+    CELL_DATASETS,
+    DATASETS,
+    FIELD_DATASETS,
+    UPSTREAM,
+    describe,
+    read_files,
+    read_split,
+)
 
 # Counted by hand from the descriptions of the datasets.
 TYPES = {
@@ -22,7 +30,8 @@ TYPES = {
 
 
 def test_datasets_are_those_of_the_registry():
-    assert DATASETS == ("jiangxi", "cellavision", "bcisc")
+    assert DATASETS == ("jiangxi", "cellavision", "bcisc", "all-idb1")
+    assert CELL_DATASETS + FIELD_DATASETS == DATASETS
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -33,7 +42,19 @@ def test_description_is_complete(name):
     assert "doi:10." in facts["citation"]
     assert facts["n_images"] == sum(TYPES[name].values())
     assert facts["n_files"] == 2 * facts["n_images"]
-    assert facts["upstream"].endswith(f"/{facts['repo']}/{facts['commit']}")
+    assert facts["upstream"] == f"{UPSTREAM}/{facts['repo']}/{facts['commit']}"
+    assert facts["sources"] == {facts["repo"]: facts["commit"]}
+
+
+def test_description_of_the_fields_is_complete():
+    facts = describe("all-idb1")
+    for key in ("title", "description", "homepage", "licence", "licence_note", "defects"):
+        assert facts[key], key
+    for name in ("Donida Labati", "Gharbi", "doi:10.1007/978-3-030-44584-3_31"):
+        assert name in facts["citation"]
+    assert (facts["n_images"], facts["n_files"]) == (108, 448)
+    assert facts["sources"][facts["repo"]] == facts["commit"]
+    assert len(facts["sources"]) == 3
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -123,14 +144,14 @@ def test_first_rows_hold_every_type_of_the_split(name, split):
 def test_splits_can_be_remade(tmp_path):
     shutil.copytree(data_dir() / "registry", tmp_path / "registry")
     subprocess.run([sys.executable, data_dir() / "make_splits.py", tmp_path], check=True)
-    for name in TYPES:
+    for name in DATASETS:
         path = Path("splits") / f"{name}.csv"
         assert (tmp_path / path).read_bytes() == (data_dir() / path).read_bytes()
 
 
 @pytest.mark.parametrize("read", [describe, read_split, read_files])
 def test_unknown_name_lists_the_datasets(read):
-    with pytest.raises(UserError, match="one of jiangxi, cellavision, bcisc; got 'jiangsu'"):
+    with pytest.raises(UserError, match="one of jiangxi, cellavision, bcisc, all-idb1; got 'jiangsu'"):
         read("jiangsu")
 
 
@@ -144,18 +165,53 @@ def test_every_image_has_one_mask(name):
     assert len({file.path for file in files}) == len(files)
 
 
-def test_upstream_is_one_commit_of_one_repository():
-    facts = {"repo": "someone/cells", "commit": "0123abcd"}
-    assert upstream_url(facts) == UPSTREAM + "/someone/cells/0123abcd"
-    assert upstream_url(facts, "http://localhost:1/") == "http://localhost:1/someone/cells/0123abcd"
+@pytest.mark.parametrize("name", TYPES)
+def test_upstream_is_one_commit_of_one_repository(name):
+    facts = describe(name)
+    for file in read_files(name):
+        assert file.upstream_path.startswith(f"{facts['repo']}/{facts['commit']}/")
+        assert file.original is None
+
+
+def test_fields_come_from_three_repositories_some_of_them_converted():
+    files = read_files("all-idb1")
+    sources = {f"{repo}/{commit}" for repo, commit in describe("all-idb1")["sources"].items()}
+    assert {file.upstream_path.split("/data/")[0] for file in files} == sources
+    assert len({form.path for file in files for form in file.forms}) == 2 * 448 - 108
+    for file in files:
+        if file.role == "image":
+            assert file.original is None
+        else:
+            assert file.original.upstream_path == file.upstream_path
+            assert file.original.sha256 != file.sha256
+            assert (
+                Path(file.original.path).suffix == Path(file.upstream_path).suffix != Path(file.path).suffix
+            )
+
+
+def test_groups_of_fields_straddle_the_published_parts_where_we_say():
+    rows = read_split("all-idb1")
+    assert list(rows.columns) == ["image_id", "rbc", "wbc", "plt", "group"]
+    assert len(rows) == rows["image_id"].nunique() == 108
+    crossing = {}
+    for cell in ("rbc", "wbc", "plt"):
+        assert set(rows[cell]) == {"train", "test", ""}
+        parts = rows[rows[cell] != ""].groupby("group")[cell].nunique()
+        crossing[cell] = sorted(parts.index[parts > 1])
+    assert crossing == {"rbc": [], "wbc": ["Im036_0", "Im078_0"], "plt": ["Im036_0", "Im078_0"]}
+    same = rows.set_index("image_id")["group"]
+    for one, other in (("Im093_0", "Im108_0"), ("Im036_0", "Im103_0"), ("Im078_0", "Im089_0")):
+        assert same[one] == same[other]
+    assert same.nunique() == 108 - 12  # two pairs, and five that hold three fields
 
 
 def test_registry_can_be_remade(tmp_path):
     mirror = Path(default_mirror() or "none")
-    if not all((mirror / name / "manifest.csv").exists() for name in TYPES):
+    if not all((mirror / name / "manifest.csv").exists() for name in DATASETS):
         pytest.skip("REGISTRY NOT CHECKED: there is no mirror folder with manifests")
     subprocess.run([sys.executable, data_dir() / "make_registry.py", mirror, tmp_path], check=True)
     made = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
-    assert made == ["registry.yml", *(f"registry/{name}.csv" for name in sorted(TYPES))]
+    counts = ["counts/all-idb1.csv", "counts/all-idb1_gharbi2023.csv"]
+    assert made == [*counts, "registry.yml", *(f"registry/{name}.csv" for name in sorted(DATASETS))]
     for path in made:
         assert (tmp_path / path).read_bytes() == (data_dir() / path).read_bytes()

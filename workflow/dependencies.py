@@ -188,6 +188,7 @@ def chapter_inputs(notebook, root):
         needs.append(root / "data" / "registry.yml")
     for name in datasets:
         needs += [root / "data" / folder / f"{name}.csv" for folder in ("registry", "splits")]
+        needs += (root / "data" / "counts").glob(f"{name}*.csv")
         needs.append(root / "_build" / "data" / f"{name}.txt")
     if f"{PACKAGE}.claims" in modules:
         needs.append(root / "book" / "claims.yml")

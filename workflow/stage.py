@@ -84,11 +84,11 @@ def datasets_splits():
     str
         Markdown.
     """
-    from bloodcells.datasets import DATASETS, read_split
+    from bloodcells.datasets import CELL_DATASETS, read_split
     from bloodcells.reports import markdown_table
 
     rows = []
-    for name in DATASETS:
+    for name in CELL_DATASETS:
         table = read_split(name)
         for split in ("train", "val", "test"):
             types = table.loc[table["split"] == split, "cell_type"]
@@ -116,7 +116,10 @@ def datasets_details():
             facts["description"],
             "",
             f"- Home: <{facts['homepage']}>",
-            f"- Source: `{facts['repo']}` at commit `{facts['commit'][:12]}`",
+            *(
+                f"- Source: `{repo}` at commit `{commit[:12]}`"
+                for repo, commit in facts.get("sources", {facts["repo"]: facts["commit"]}).items()
+            ),
             f"- Licence: {facts['licence']}. {facts['licence_note']}",
             f"- To cite: {facts['citation']}",
         ]

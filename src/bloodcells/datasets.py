@@ -16,11 +16,21 @@ from PIL import Image
 
 from bloodcells.download import download_files, read_bytes
 from bloodcells.errors import DataUnavailableError, UserError
-from bloodcells.registry import DATASETS, UPSTREAM, describe, read_files, read_split, upstream_url
+from bloodcells.registry import (
+    CELL_DATASETS,
+    DATASETS,
+    FIELD_DATASETS,
+    UPSTREAM,
+    describe,
+    read_files,
+    read_split,
+)
 
 __all__ = [
+    "CELL_DATASETS",
     "CELL_TYPES",
     "DATASETS",
+    "FIELD_DATASETS",
     "SPLITS",
     "UPSTREAM",
     "Sample",
@@ -28,7 +38,10 @@ __all__ = [
     "default_mirror",
     "describe",
     "fetch",
+    "fetch_absent",
     "load_split",
+    "read_file",
+    "read_image",
     "read_split",
     "resolve",
     "verify",
@@ -110,18 +123,18 @@ def fetch(name, *, cache=None, mirror=None, upstream=None, progress=False, timeo
     UserError
         If a place gives a damaged file, the mirror folder is missing, or the cache can't be written.
     """
-    facts = describe(name, registry=registry)
+    describe(name, registry=registry)
     cache = _cache(cache)
     problems = _problems(name, cache, registry)
-    for file, problem in problems.items():
+    for form, problem in problems.values():
         if problem != "missing":
-            _log.warning("%s is damaged (%s) and is fetched again.", cache / name / file.path, problem)
+            _log.warning("%s is damaged (%s) and is fetched again.", cache / name / form.path, problem)
     download_files(
         name,
         list(problems),
         cache=cache,
         mirror=_mirror(mirror),
-        upstream=upstream_url(facts, upstream),
+        upstream=_upstream(upstream),
         timeout=timeout,
         progress=progress,
     )
@@ -143,7 +156,7 @@ def verify(name, *, cache=None, registry=None):
     """
     describe(name, registry=registry)
     problems = _problems(name, _cache(cache), registry)
-    return [f"{name}/{file.path}: {problem}" for file, problem in problems.items()]
+    return [f"{name}/{form.path}: {problem}" for form, problem in problems.values()]
 
 
 def load_split(
@@ -165,7 +178,7 @@ def load_split(
     Parameters
     ----------
     name : str
-        One of `DATASETS`, or "synthetic" for drawn cells.
+        One of `CELL_DATASETS`, or "synthetic" for drawn cells.
     split : {"train", "val", "test"}
     cell_types : iterable of str, optional
         Keep these cell types only; all by default.
@@ -198,6 +211,11 @@ def load_split(
         from bloodcells import synthetic
 
         return synthetic.load_split(split, cell_types=cell_types, limit=limit)
+    if name in FIELD_DATASETS:
+        raise UserError(
+            f"Expected a dataset of single cells, one of {', '.join(CELL_DATASETS)}; {name} holds whole "
+            "smear fields: use `bloodcells.fields.list_fields` and `load_field`."
+        )
 
     facts = describe(name, registry=registry)
     rows = read_split(name, registry=registry).query("split == @split")
@@ -206,13 +224,13 @@ def load_split(
     rows = rows.head(limit) if limit is not None else rows
     wanted = set(rows["image_id"])
     files = [file for file in read_files(name, registry=registry) if file.image_id in wanted]
-    folders = _fetch_absent(name, files, facts, cache, mirror, upstream, timeout)
+    folders = fetch_absent(name, files, cache=cache, mirror=mirror, upstream=upstream, timeout=timeout)
 
     images = {file.image_id: file for file in files if file.role == "image"}
     masks = {file.image_id: file for file in files if file.role in _MASK_VALUES}
     samples = []
     for row in rows.itertuples():
-        image = _decode(name, images[row.image_id], folders, "RGB")
+        image = read_image(name, images[row.image_id], folders, "RGB")
         nucleus, cell = _read_mask(name, masks[row.image_id], folders, row.image_id in facts["stray_masks"])
         if image.shape[:2] != cell.shape:
             sizes = f"{image.shape[:2]} and {cell.shape}"
@@ -255,7 +273,8 @@ def resolve(dataset, names, *, cache=None, mirror=None, upstream=None, timeout=1
     ('bcisc',)
     """
     names = tuple(names)
-    facts = {name: describe(name, registry=registry) for name in names}
+    for name in names:
+        describe(name, registry=registry)  # refuses an unknown name
     if dataset == "synthetic" or dataset in names:
         return (dataset,)
     if dataset not in ("auto", "real"):
@@ -264,7 +283,7 @@ def resolve(dataset, names, *, cache=None, mirror=None, upstream=None, timeout=1
     try:
         for name in names:
             files = read_files(name, registry=registry)
-            _fetch_absent(name, files, facts[name], cache, mirror, upstream, timeout)
+            fetch_absent(name, files, cache=cache, mirror=mirror, upstream=upstream, timeout=timeout)
     except DataUnavailableError as error:
         if dataset == "real":
             raise
@@ -286,49 +305,127 @@ def _mirror(mirror):
     return mirror.rstrip("/") if is_url else Path(mirror).expanduser()
 
 
+def _upstream(upstream):
+    return (upstream or UPSTREAM).rstrip("/")
+
+
 def _problems(name, cache, registry):
     """Return what is wrong with each file of a dataset that is missing or damaged in the cache."""
-    problems = {
-        file: file.problem(read_bytes(cache / name / file.path))
-        for file in read_files(name, registry=registry)
-    }
-    return {file: problem for file, problem in problems.items() if problem}
+    looked = {file: _look(file, cache / name) for file in read_files(name, registry=registry)}
+    return {file: (form, problem) for file, (form, _, problem) in looked.items() if problem}
 
 
-def _fetch_absent(name, files, facts, cache, mirror, upstream, timeout):
-    """Fetch those files that are not at hand; return the folders to read from, the cache first."""
+def fetch_absent(name, files, *, cache=None, mirror=None, upstream=None, timeout=15.0):
+    """Fetch into the cache those files of a dataset that are neither there nor in a mirror folder.
+
+    Parameters
+    ----------
+    name : str
+    files : list of bloodcells.download.File
+        As from `bloodcells.registry.read_files`, all or some of them.
+    cache, mirror, upstream, timeout
+        As in `fetch`.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The folders to read from, the cache's first: see `read_file`.
+
+    Raises
+    ------
+    DataUnavailableError, UserError
+        As in `fetch`.
+    """
     cache, mirror = _cache(cache), _mirror(mirror)
     folders = [root / name for root in (cache, mirror) if isinstance(root, Path)]
     absent = [file for file in files if _find(file, folders) is None]
-    url = upstream_url(facts, upstream)
-    download_files(name, absent, cache=cache, mirror=mirror, upstream=url, timeout=timeout)
+    download_files(name, absent, cache=cache, mirror=mirror, upstream=_upstream(upstream), timeout=timeout)
     return folders
 
 
 def _find(file, folders):
-    """Return the path of a file in the first of the folders that has it, or None."""
+    """Return the first of the folders that has a file or its original, or None."""
     # `Path.exists` of some versions of Python raises an error where a folder is closed to us.
-    return next((folder / file.path for folder in folders if os.path.exists(folder / file.path)), None)
+    forms = file.forms
+    return next((f for f in folders if any(os.path.exists(f / form.path) for form in forms)), None)
 
 
-def _decode(name, file, folders, mode):
-    """Read, verify and decode a file from the first of the folders that has it."""
-    path = _find(file, folders) or folders[0] / file.path
-    content = read_bytes(path)
-    if problem := file.problem(content):
-        in_cache = path.is_relative_to(folders[0])
-        cure = f"run `bloodcells data fetch {name}` to repair" if in_cache else "replace"
-        raise UserError(f"{path} is damaged ({problem}); {cure} it.")
+def _look(file, folder):
+    """Look for a file or else its original in a folder; return the form it has, its content and its problem.
+
+    A damaged form counts for nothing while the other one is sound.
+    """
+    looked = []
+    for form in file.forms:
+        content = read_bytes(folder / form.path)
+        problem = form.problem(content)
+        if problem is None:
+            return form, content, None
+        looked.append((content is None, form, content, problem))
+    return min(looked, key=lambda look: look[0])[1:]  # damage, sooner than absence
+
+
+def read_file(name, file, folders):
+    """Read and verify a file from the first of the folders that has it.
+
+    Parameters
+    ----------
+    name : str
+        The dataset.
+    file : bloodcells.download.File
+    folders : list of pathlib.Path
+        As from `fetch_absent`.
+
+    Returns
+    -------
+    form : bloodcells.download.File
+        The file, or its original.
+    content : bytes
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, or in none of the folders.
+    """
+    folder = _find(file, folders) or folders[0]
+    form, content, problem = _look(file, folder)
+    if problem:
+        cure = f"run `bloodcells data fetch {name}` to repair" if folder == folders[0] else "replace"
+        raise UserError(f"{folder / form.path} is damaged ({problem}); {cure} it.")
+    return form, content
+
+
+def read_image(name, file, folders, mode):
+    """Read, verify and decode an image.
+
+    Parameters
+    ----------
+    name, file, folders
+        As in `read_file`.
+    mode : {"RGB", "L"}
+
+    Returns
+    -------
+    ndarray of uint8, shape (M, N, 3) or (M, N)
+
+    Raises
+    ------
+    UserError
+        As `read_file`, or if the file is no image.
+    """
+    form, content = read_file(name, file, folders)
     try:
         with Image.open(io.BytesIO(content)) as image:
             return np.array(image.convert(mode))
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} can't be read as an image ({error}); check the registry.") from error
+        raise UserError(
+            f"{name}/{form.path} can't be read as an image ({error}); check the registry."
+        ) from error
 
 
 def _read_mask(name, file, folders, is_stray):
     """Return nucleus (or None) and whole cell of one mask, both bool of shape (M, N)."""
-    mask = _decode(name, file, folders, "L")
+    mask = read_image(name, file, folders, "L")
     levels = np.array(_MASK_VALUES[file.role])
     values = np.unique(mask)
     if not is_stray and (stray := values[~np.isin(values, levels)]).size:

@@ -18,6 +18,7 @@ from bloodcells.files import atomic_path
 _THREADS = 8
 _ATTEMPTS = 2
 _CHUNK = 1 << 16
+_MAX_BYTES = 1 << 26  # read of a file whose size isn't known
 # A server that is not there must be found out quickly, however patient the caller is with a slow one.
 _CONTACT_SECONDS = 4.0
 _log = logging.getLogger(__name__)
@@ -32,19 +33,29 @@ class File:
     path : str
         Place below ``<cache>/<dataset>`` and ``<mirror>/<dataset>``.
     upstream_path : str
-        Place below the URL of the upstream repository.
+        Place below the upstream URL.
     sha256 : str
-    n_bytes : int
+    n_bytes : int or None
+        None when the size isn't known beforehand.
     role, image_id : str
         What the file is for; not needed to get it.
+    original : File or None
+        What upstream has where this file was converted from it: a file of another format and so of another
+        path, which a mirror does not have. None where upstream has this very file.
     """
 
     path: str
     upstream_path: str
     sha256: str
-    n_bytes: int
+    n_bytes: int | None
     role: str = ""
     image_id: str = ""
+    original: "File | None" = None
+
+    @property
+    def forms(self):
+        """The file itself and, if it was converted, the original, which serves as well."""
+        return (self,) if self.original is None else (self, self.original)
 
     def problem(self, content):
         """Say what is wrong with the content of this file.
@@ -61,7 +72,7 @@ class File:
         """
         if content is None:
             return "missing"
-        if len(content) != self.n_bytes:
+        if self.n_bytes is not None and len(content) != self.n_bytes:
             return f"expected {self.n_bytes} bytes, got {len(content)}"
         digest = hashlib.sha256(content).hexdigest()
         if digest != self.sha256:
@@ -98,6 +109,9 @@ def read_bytes(path):
 
 def download_files(name, files, *, cache, mirror, upstream, timeout, progress=False):
     """Put verified copies of files into the cache, from the mirror or else from upstream.
+
+    Of a converted file upstream has the original only. It is stored as it is, under its own path, and
+    converted by whoever reads it: its hash tells whether it is sound, whatever decoder or encoder is at hand.
 
     Parameters
     ----------
@@ -141,7 +155,8 @@ def download_files(name, files, *, cache, mirror, upstream, timeout, progress=Fa
             urls = {file: f"{mirror}/{name}/{quote(file.path)}" for file in left}
             left = _take_from_server(urls, timeout, store, reasons)
         if left:
-            urls = {file: f"{upstream}/{quote(file.upstream_path)}" for file in left}
+            originals = [file.original or file for file in left]
+            urls = {file: f"{upstream}/{quote(file.upstream_path)}" for file in originals}
             left = _take_from_server(urls, timeout, store, reasons)
     if left:
         cure = "Connect to the network, or set BLOODCELLS_MIRROR to a folder or URL that has the data."
@@ -242,6 +257,7 @@ def _get_verified(url, file, timeout):
 
 def _get(url, n_bytes, timeout):
     """Return what a server sends, less when the connection breaks, little more than `n_bytes` in any case."""
+    n_bytes = _MAX_BYTES if n_bytes is None else n_bytes
     end = time.monotonic() + 10 * timeout
     content = bytearray()
     with requests.get(url, timeout=timeout, stream=True) as response:

@@ -1,7 +1,7 @@
 """What is committed of the real datasets: facts, the list of their files, and their splits."""
 
 import csv
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 import yaml
@@ -31,6 +31,12 @@ def _facts(name, registry):
 DATASETS = tuple(_all_facts(None))
 """Names of the real datasets, in the order of the registry."""
 
+FIELD_DATASETS = ("all-idb1",)
+"""Those of `DATASETS` that hold whole smear fields: see `bloodcells.fields`."""
+
+CELL_DATASETS = tuple(name for name in DATASETS if name not in FIELD_DATASETS)
+"""Those of `DATASETS` that hold images of single white cells: see `bloodcells.datasets.load_split`."""
+
 
 def describe(name, *, registry=None):
     """Return what is known of a dataset.
@@ -46,8 +52,9 @@ def describe(name, *, registry=None):
     -------
     dict
         ``title``, ``description``, ``homepage``, ``licence``, ``licence_note``, ``citation``, ``repo``,
-        ``commit``, ``upstream`` (URL), ``defects`` (list of str), ``stray_masks`` (ids of the masks that are
-        known to hold other values than they should), ``n_files``, ``n_images`` and ``n_bytes``.
+        ``commit``, ``sources`` (dict of repository to commit, for the files of other repositories too),
+        ``upstream`` (URL), ``defects`` (list of str), ``stray_masks`` (ids of the masks that are known to
+        hold other values than they should), ``n_files``, ``n_images`` and ``n_bytes``.
 
     Raises
     ------
@@ -61,12 +68,16 @@ def describe(name, *, registry=None):
     """
     facts = _facts(name, registry)
     files = read_files(name, registry=registry)
-    return facts | {
-        "upstream": upstream_url(facts),
-        "n_files": len(files),
-        "n_images": sum(file.role == "image" for file in files),
-        "n_bytes": sum(file.n_bytes for file in files),
-    }
+    return (
+        {"sources": {facts["repo"]: facts["commit"]}}
+        | facts
+        | {
+            "upstream": f"{UPSTREAM}/{facts['repo']}/{facts['commit']}",
+            "n_files": len(files),
+            "n_images": sum(file.role == "image" for file in files),
+            "n_bytes": sum(file.n_bytes for file in files),
+        }
+    )
 
 
 def read_split(name, *, registry=None):
@@ -82,9 +93,28 @@ def read_split(name, *, registry=None):
     pandas.DataFrame
         Columns ``image_id``, ``split`` ("train", "val" or "test"), ``cell_type`` and ``group``, all str.
         Images of one group show one cell or picture. Within a split the rows cycle through the cell types.
+        Of `FIELD_DATASETS` the columns are ``image_id``, a part ("train", "test" or "") for each of ``rbc``,
+        ``wbc`` and ``plt``, and ``group``, whose images are duplicates or overlap.
     """
     _facts(name, registry)  # refuses an unknown name
-    return pd.read_csv(_root(registry) / "splits" / f"{name}.csv", dtype=str)
+    return pd.read_csv(_root(registry) / "splits" / f"{name}.csv", dtype=str, keep_default_na=False)
+
+
+def read_counts_file(name, *, registry=None):
+    """Read a committed table of cell counts.
+
+    Parameters
+    ----------
+    name : str
+        Its name in ``counts/``, without the suffix.
+    registry : path-like, optional
+        As in `describe`.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    return pd.read_csv(_root(registry) / "counts" / f"{name}.csv", dtype={"image_id": str})
 
 
 def read_files(name, *, registry=None):
@@ -104,26 +134,26 @@ def read_files(name, *, registry=None):
     UserError
         If there is no dataset of that name.
     """
-    _facts(name, registry)  # refuses an unknown name
+    facts = _facts(name, registry)
+    sources = {facts["repo"]: facts["commit"]} | facts.get("sources", {})
     with (_root(registry) / "registry" / f"{name}.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    keys = ("path", "upstream_path", "sha256", "role", "image_id")
-    return [File(n_bytes=int(row["bytes"]), **{key: row[key] for key in keys}) for row in rows]
+        return [_file(row, facts["repo"], sources) for row in csv.DictReader(stream)]
 
 
-def upstream_url(facts, upstream=None):
-    """Return the URL of a dataset's repository at its commit.
-
-    Parameters
-    ----------
-    facts : dict
-        With ``repo`` and ``commit``, as from `describe`.
-    upstream : str, optional
-        Stands for `UPSTREAM`.
-
-    Returns
-    -------
-    str
-        Without a slash at the end.
-    """
-    return f"{(upstream or UPSTREAM).rstrip('/')}/{facts['repo']}/{facts['commit']}"
+def _file(row, main_repo, sources):
+    """Return the file of one row; some datasets have no columns for repository and original."""
+    repo = row.get("upstream_repo") or main_repo
+    upstream_path = f"{repo}/{sources[repo]}/{row['upstream_path']}"
+    original = None
+    if (sha256 := row.get("upstream_sha256") or row["sha256"]) != row["sha256"]:
+        path = PurePosixPath(row["path"]).with_suffix(PurePosixPath(upstream_path).suffix).as_posix()
+        original = File(path, upstream_path, sha256, None, row["role"], row["image_id"])
+    return File(
+        row["path"],
+        upstream_path,
+        row["sha256"],
+        int(row["bytes"]),
+        row["role"],
+        row["image_id"],
+        original,
+    )

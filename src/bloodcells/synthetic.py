@@ -83,8 +83,8 @@ def _table(cells):
     )
 
 
-def _draw(rng, cells, shape, stain, *, overlap, whole, blur, noise, light):
-    """Place, paint and photograph the cells, which come with white cells and platelets first."""
+def draw(rng, cells, shape, stain, *, overlap, whole, blur, noise, light):
+    """Place, paint and photograph cells, white cells and platelets first; the rest is as in `draw_smear`."""
     pad = max([len(cell.mask) // 2 for cell in cells], default=0)  # lets the border cut a cell's patch
     crop = tuple(slice(pad, pad + n) for n in shape)
     labels = place(rng, cells, shape, pad=pad, overlap=overlap, whole=whole)
@@ -173,7 +173,7 @@ def draw_smear(
         _check(name, value, 0 <= value <= highest, f"between 0 and {highest}")
     kinds = [*rng.choice(CELL_TYPES, n_wbc).tolist(), *["platelet"] * n_platelets, *["rbc"] * n_rbc]
     cells = [Cell(rng, kind, rbc_radius) for kind in kinds]
-    return _draw(rng, cells, shape, stain, overlap=overlap, whole=whole, blur=blur, noise=noise, light=light)
+    return draw(rng, cells, shape, stain, overlap=overlap, whole=whole, blur=blur, noise=noise, light=light)
 
 
 def draw_cell(cell_type, *, rng, shape=(120, 120), stain="giemsa"):
@@ -204,7 +204,7 @@ def draw_cell(cell_type, *, rng, shape=(120, 120), stain="giemsa"):
     kinds = [cell_type, *["rbc"] * int(rng.integers(2, 8))]
     cells = [Cell(rng, kind, 0.165 * min(shape)) for kind in kinds]
     cells[0].row, cells[0].column = (int(n / 2 + 0.04 * min(shape) * rng.uniform(-1, 1)) for n in shape)
-    return _draw(rng, cells, shape, stain, overlap=0.3, whole=False, blur=0.8, noise=3.0, light=0.12)
+    return draw(rng, cells, shape, stain, overlap=0.3, whole=False, blur=0.8, noise=3.0, light=0.12)
 
 
 def load_split(split, *, cell_types=None, limit=None):
