@@ -5,6 +5,7 @@ A run is one training of one arm (method, target and seed) of a chapter. It live
 ``book/results/<chapter>/<mode>/<run-id>/``.
 """
 
+import ast
 import dataclasses
 import datetime
 import hashlib
@@ -23,13 +24,14 @@ from pathlib import Path
 import filelock
 import pandas as pd
 
-from bloodcells import datasets
+from bloodcells import datasets, fields
 from bloodcells.errors import UserError
 from bloodcells.files import write_json, write_text
 from bloodcells.paths import ROOT, data_dir
 
 RECORD = ROOT / "book" / "results"
 RECORD_FILES = ("config.json", "provenance.json", "history.csv", "per_image.csv", "metrics.json")
+_TRAINING_CODE = ("augment.py", "losses.py", "tile_batches.py", "training.py")
 _VERSIONED = (
     "keras",
     "tensorflow",
@@ -40,6 +42,7 @@ _VERSIONED = (
     "pandas",
     "scikit-image",
     "opencv-python-headless",
+    "onnxruntime",
 )
 
 
@@ -65,19 +68,38 @@ class Run:
 
 
 def source_hash():
-    """Hash of the package's own source, so that a run is never continued with other code.
+    """Hash of the code that a training runs through, so that it is never continued with other code.
 
     Returns
     -------
     str
         64 hexadecimal digits.
+
+    Notes
+    -----
+    Data, network, loss, optimizer and their settings have fingerprints of their own in
+    `bloodcells.training`, and scores are computed anew whenever a chapter runs. What is left are the loop,
+    the distortions and the losses. Comments and docstrings don't count.
     """
     digest = hashlib.sha256()
     package = Path(__file__).resolve().parent
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode())
-        digest.update(path.read_bytes())
+    for name in _TRAINING_CODE:
+        if (path := package / name).exists():
+            digest.update(name.encode())
+            digest.update(_without_docstrings(path.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()
+
+
+def _without_docstrings(source):
+    """Return Python code without comments and docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def start_run(chapter, mode, arm, seed, *, config, output_dir="runs"):
@@ -97,8 +119,8 @@ def start_run(chapter, mode, arm, seed, *, config, output_dir="runs"):
     Returns
     -------
     Run
-        Its folder's name ends in a hash of all the arguments and of the package's source: another
-        configuration always gets another folder.
+        Its folder's name ends in a hash of all the arguments and of `source_hash`: another configuration
+        always gets another folder.
     """
     config = {
         "chapter": chapter,
@@ -169,7 +191,9 @@ def provenance(run, datasets_used):
 
     commit, dirty = git_state()
     files = [
-        data_dir() / folder / f"{name}.csv" for name in datasets_used for folder in ("registry", "splits")
+        data_dir() / folder / f"{name}.csv"
+        for name in datasets_used
+        for folder in ("registry", "splits", "counts")
     ]
     return {
         "commit": commit,
@@ -182,7 +206,7 @@ def provenance(run, datasets_used):
         "sha256": {
             path.relative_to(data_dir()).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in files
-            if path.exists()  # drawn smears have neither registry nor split
+            if path.exists()  # drawn smears have none of them, single cells no counts
         },
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_s": round(time.perf_counter() - run.started, 1),
@@ -274,14 +298,23 @@ def _check_promotable(folder):
     for name in config["datasets"]:
         if name == "synthetic":
             raise UserError(f"{folder} was made on drawn smears; only runs on real data enter the record.")
-        split = datasets.read_split(name)
-        wanted = split[(split["split"] == "test") & split["cell_type"].isin(config["cell_types"])]["image_id"]
-        absent = sorted(set(wanted) - set(per_image.loc[per_image["dataset"] == name, "image_id"]))
+        wanted = _test_images(name, config)
+        absent = sorted(wanted - set(per_image.loc[per_image["dataset"] == name, "image_id"]))
         if absent:
             raise UserError(
                 f"{folder} lacks predictions of {len(absent)} test images of {name} ({absent[0]}, ...). "
                 "Run it again with n_test at its full value."
             )
+
+
+def _test_images(name, config):
+    """Ids of the test images that a run must have predicted."""
+    if name in datasets.FIELD_DATASETS:
+        cell = config["arm"].split("/")[1]
+        return set(fields.list_fields(name, cell, "test"))
+    split = datasets.read_split(name)
+    chosen = (split["split"] == "test") & split["cell_type"].isin(config["cell_types"])
+    return set(split.loc[chosen, "image_id"])
 
 
 def _copy_to_record(folder, record):

@@ -1,6 +1,7 @@
 """Training that can be stopped at any moment and continued with the same result."""
 
 import hashlib
+import inspect
 import json
 import re
 import time
@@ -88,24 +89,36 @@ class AugmentedBatches(keras.utils.PyDataset):
 
 
 def train(
-    model, batches, validation, *, epochs, optimizer, seed, run_dir=None, jit_compile="auto", progress=True
+    model,
+    batches,
+    validation=None,
+    *,
+    epochs,
+    optimizer,
+    seed,
+    loss=None,
+    run_dir=None,
+    jit_compile="auto",
+    progress=True,
 ):
-    """Train a network of pixel classes by categorical cross-entropy, keeping the best weights.
+    """Train a network, keeping the best weights, or without validation images the last.
 
     Parameters
     ----------
     model : keras.Model
-        Images to class probabilities over the last axis. Ends with the weights of the epoch whose
-        validation loss was lowest.
-    batches : AugmentedBatches
+        Images to class probabilities over the last axis (or, with a loss of your own, to what that takes).
+        Ends with the weights of the epoch whose validation loss was lowest.
+    batches : AugmentedBatches or bloodcells.tile_batches.TileBatches
         Training data.
-    validation : tuple of ndarray
+    validation : tuple of ndarray, optional
         Images, uint8, shape (N, rows, columns, 3), and masks, uint8, shape (N, rows, columns).
     epochs : int
         Number of epochs, at least 1.
     optimizer : keras.optimizers.Optimizer
     seed : int
         Decides the dropout masks, epoch by epoch.
+    loss : keras.losses.Loss, optional
+        Categorical cross-entropy of whole-number classes by default.
     run_dir : path-like, optional
         Folder for the checkpoint, the best weights and ``history.csv``. When it holds the checkpoint
         of the same training, training goes on from there; of another one, `UserError`.
@@ -117,8 +130,9 @@ def train(
     Returns
     -------
     pandas.DataFrame
-        One row an epoch: ``epoch`` (from 1), ``loss``, ``val_loss``, ``mean_iou`` and ``val_mean_iou``
-        (mean over classes, background included; means over pixels of all images), ``seconds``.
+        One row an epoch: ``epoch`` (from 1), ``loss``, ``seconds``; with validation ``val_loss``; with the
+        default loss ``mean_iou`` and with validation ``val_mean_iou`` (mean over classes, background
+        included; means over pixels of all images).
 
     Notes
     -----
@@ -129,15 +143,13 @@ def train(
     """
     if epochs < 1:
         raise UserError(f"`epochs` must be at least 1, got {epochs}.")
-    images, masks = validation
-    _check_images_and_masks(images, masks)
-    n_classes = model.output_shape[-1]
-    model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(),
-        metrics=[keras.metrics.MeanIoU(num_classes=n_classes, sparse_y_pred=False, name="mean_iou")],
-        jit_compile=jit_compile,
-    )
+    if validation is not None:
+        _check_images_and_masks(*validation)
+    metrics = []
+    if loss is None:
+        loss, n_classes = keras.losses.SparseCategoricalCrossentropy(), model.output_shape[-1]
+        metrics = [keras.metrics.MeanIoU(num_classes=n_classes, sparse_y_pred=False, name="mean_iou")]
+    model.compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile)
     optimizer.build(model.trainable_variables)
 
     store = _Store(run_dir, _fingerprint(model, batches, validation, seed)) if run_dir is not None else None
@@ -157,7 +169,7 @@ def train(
             batches,
             initial_epoch=len(rows),
             epochs=epochs,
-            validation_data=(images, masks),
+            validation_data=validation,
             validation_batch_size=batches.batch_size,
             shuffle=False,
             verbose=0,
@@ -200,11 +212,11 @@ class _Best:
 
     def __init__(self, model, rows):
         self.model = model
-        self.loss = min((row["val_loss"] for row in rows), default=np.inf)
+        self.loss = min((row["val_loss"] for row in rows if "val_loss" in row), default=np.inf)
         self.weights = model.get_weights()
 
     def update(self, val_loss):
-        if val_loss < self.loss:
+        if val_loss is None or val_loss < self.loss:  # without validation the latest counts as the best
             self.loss, self.weights = val_loss, self.model.get_weights()
             return True
         return False
@@ -238,7 +250,7 @@ class _Epochs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1}
-        row |= {name: float(logs[name]) for name in ("loss", "val_loss", "mean_iou", "val_mean_iou")}
+        row |= {name: float(value) for name, value in logs.items()}
         if not np.isfinite(row["loss"]):
             raise UserError(
                 f"The loss became {row['loss']} in epoch {epoch + 1}. "
@@ -246,13 +258,14 @@ class _Epochs(keras.callbacks.Callback):
             )
         row["seconds"] = time.perf_counter() - self.started
         self.rows.append(row)
-        improved = self.best.update(row["val_loss"])
+        improved = self.best.update(row.get("val_loss"))
         # The batches of the next epoch are requested only after this callback.
         self.batches.epoch = epoch + 1
         self._reseed(self.model, epoch + 1)
         if self.store:
             self.store.save(self.model, self.rows, improved=improved)
-        self.bar.set_postfix(epoch=epoch + 1, loss=f"{row['loss']:.3f}", val_loss=f"{row['val_loss']:.3f}")
+        losses = {name: f"{row[name]:.3f}" for name in ("loss", "val_loss") if name in row}
+        self.bar.set_postfix(epoch=epoch + 1, **losses)
 
 
 class _Store:
@@ -327,11 +340,15 @@ def _fingerprint(model, batches, validation, seed):
         network = network.replace(name, f'"name {i}"')
     optimizer = keras.optimizers.serialize(model.optimizer)
     optimizer["config"].pop("name")
+    # The configuration of a layer of our own says nothing of what it does.
+    own = {type(layer) for layer in model.layers if type(layer).__module__.startswith("bloodcells.")}
+    code = "".join(sorted(inspect.getsource(layer) for layer in own))
     return {
-        "model": digest(network.encode()),
+        "model": digest((network + code).encode()),
         "optimizer": digest(json.dumps(optimizer, sort_keys=True, default=str).encode()),
         "training data": batches.fingerprint(),
-        "validation data": digest(*validation),
+        "loss": json.dumps(keras.losses.serialize(model.loss), sort_keys=True, default=str),
+        "validation data": digest(*(validation or ())),
         "seed": str(seed),
         "backend": keras.backend.backend(),
     }
