@@ -25,7 +25,16 @@ from bloodcells.errors import UserError
 from bloodcells.metrics import bootstrap_gaps
 from bloodcells.paths import ROOT
 
-METHOD_NAMES = {"unet_relu": "U-Net (ReLU)", "unet_leaky_relu": "U-Net (LeakyReLU)", "wcsegnet": "WCSegNet"}
+METHOD_NAMES = {
+    "unet_relu": "U-Net (ReLU)",
+    "unet_leaky_relu": "U-Net (LeakyReLU)",
+    "wcsegnet": "WCSegNet",
+    "dounet_a": "DO-U-Net, model A",
+    "dounet_b": "DO-U-Net, model B",
+    "dounet": "U-Net (single output)",
+    "segnet": "SegNet",
+    "released": "authors' released weights",
+}
 """What tables and figures call the methods."""
 
 CLAIMS = ROOT / "book" / "claims.yml"

@@ -186,3 +186,66 @@ def plot_type_tables(tables, *, n_columns=2):
         axis.tick_params(axis="x", rotation=30)
         axis.tick_params(axis="y", rotation=0)
     return figure
+
+
+TRUE_COLOUR, FOUND_COLOUR = "#0072b2", "#d55e00"
+
+
+def plot_counted_field(axis, image, found, outlines=None, *, window=None):
+    """Draw what was counted on a field, and its true outlines.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    image : ndarray of uint8, shape (M, N, 3)
+    found : ndarray
+        Labels, int, shape (M, N), or circles, float, shape (n, 3): row, column, radius.
+    outlines : list of ndarray of float, shape (K, 2), optional
+        True outlines, vertices (row, column).
+    window : tuple of slice, optional
+        Rows and columns to show; all by default.
+    """
+    axis.imshow(image)
+    for outline in outlines or []:
+        closed = np.vstack([outline, outline[:1]])
+        axis.plot(closed[:, 1], closed[:, 0], color=TRUE_COLOUR, linewidth=1.2)
+    if np.issubdtype(found.dtype, np.floating):
+        for row, column, radius in found:
+            axis.add_patch(plt.Circle((column, row), radius, fill=False, color=FOUND_COLOUR, linewidth=1.2))
+    elif found.any():
+        axis.contour(_relief(found), levels=[0.5], colors=[FOUND_COLOUR], linewidths=1.2)
+    if window is not None:
+        axis.set_ylim(window[0].stop - 0.5, window[0].start - 0.5)
+        axis.set_xlim(window[1].start - 0.5, window[1].stop - 0.5)
+    axis.set_axis_off()
+
+
+def _relief(labels):
+    """Take the borders off the labels, so that one contour shows them all."""
+    return (labels > 0) & ~find_boundaries(labels, mode="inner")
+
+
+def plot_agreement(axis, n_true, n_pred, *, label=None):
+    """Plot the error of each count against the true count, with bias and limits of agreement.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    n_true, n_pred : array-like of int, shape (n,)
+        Cells counted by hand and by a method.
+    label : str, optional
+        Title of the panel.
+
+    Notes
+    -----
+    Like the plot of Bland and Altman (1986), but against the truth rather than the mean of the two: one of
+    them is taken to be right.
+    """
+    error = np.asarray(n_pred, float) - np.asarray(n_true, float)
+    axis.scatter(n_true, error, s=18, color=FOUND_COLOUR)
+    bias, spread = error.mean(), 1.96 * error.std(ddof=1) if len(error) > 1 else 0.0
+    axis.axhline(bias, color=TRUE_COLOUR)
+    for limit in (bias - spread, bias + spread):
+        axis.axhline(limit, color=TRUE_COLOUR, linestyle="--", linewidth=1)
+    axis.axhline(0, color="0.5", linewidth=0.8)
+    axis.set(xlabel="true count", ylabel="counted - true", title=label)

@@ -1,9 +1,9 @@
 """With which parameters each method counts each kind of cell.
 
 Chosen on training fields only, by the largest sum of mean counting accuracy and, for red cells, pooled F1
-(``workflow/choose_counting.py``). For red cells that was a cross-validation: two networks, each trained on five
-of the ten training fields, were applied to the other five. For white cells and platelets, with seventy fields,
-the training fields themselves served.
+(``workflow/choose_counting.py``). For red cells that was a cross-validation: two networks, each trained on
+five of the ten training fields, were applied to the other five. For white cells and platelets, with seventy
+fields, the training fields themselves served.
 
 Lengths are in units of ``size``, which is itself in radii of red cells, areas in discs of that radius.
 """

@@ -1,0 +1,193 @@
+"""Tables of counts for chapters that count whole fields."""
+
+import numpy as np
+import pandas as pd
+
+from bloodcells import claims, fields
+from bloodcells.cell_size import estimate_cell_radius
+from bloodcells.counting.find import METHODS
+from bloodcells.errors import UserError
+from bloodcells.field_scores import SMALLEST_PLATELET, groups, truth_from_mask
+from bloodcells.object_metrics import count_scores
+
+
+def count_table(scores):
+    """Lay out the counting scores of runs: one row a run, group of fields and method.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `bloodcells.results.load_runs`, of runs scored by `bloodcells.field_scores`; may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by cells, network, group of fields and method; text: fields counted, accuracy in per cent with
+        its 95 % interval, mean absolute error and bias in cells, F1.
+    """
+    keys = ["cells", "network", "fields", "method"]
+    rows = []
+    for run in scores.to_dict("records"):
+        for method, name in METHODS.items():
+            accuracy, low, high = (100 * run[f"{method}_accuracy{end}"] for end in ("", "_low", "_high"))
+            rows.append(
+                {
+                    "cells": run["target"],
+                    "network": claims.METHOD_NAMES.get(run["method"], run["method"]),
+                    "fields": run["dataset"].split("/")[-1],
+                    "method": name,
+                    "n": run["n_counted"],
+                    # No-break spaces: in a narrow table an interval would fall apart into three lines.
+                    "accuracy, %": f"{accuracy:.1f}\u00a0[{low:.1f},\u00a0{high:.1f}]",
+                    "mean absolute error": f"{run[f'{method}_mae']:.1f}",
+                    "bias": f"{run[f'{method}_bias']:+.1f}",
+                    "F1": "" if np.isnan(_number(run[f"{method}_f1"])) else f"{run[f'{method}_f1']:.3f}",
+                }
+            )
+    return pd.DataFrame(rows, columns=[*keys, *_COLUMNS]).set_index(keys)
+
+
+_COLUMNS = ["n", "accuracy, %", "mean absolute error", "bias", "F1"]
+
+
+def segmentation_table(scores):
+    """Lay out the pixel scores of runs like gharbi2023's Table II.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As for `count_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by cells, network, group of fields and output; Dice, IoU, Tversky index and accuracy, pooled.
+    """
+    keys, names = ["cells", "network", "fields", "output"], ["dice", "iou", "tversky", "accuracy"]
+    rows = []
+    for run in scores.to_dict("records"):
+        for part in ("mask", "edge"):
+            values = {name: _number(run.get(f"{part}_{name}")) for name in names}
+            if not np.isnan(values["dice"]):
+                network = claims.METHOD_NAMES.get(run["method"], run["method"])
+                where = (run["target"], network, run["dataset"].split("/")[-1], part)
+                rows.append(dict(zip(keys, where, strict=True)) | values)
+    return pd.DataFrame(rows, columns=[*keys, *names]).set_index(keys).round(3)
+
+
+def counts_beside_published(per_image, method, cell, *, dataset="all-idb1"):
+    """Put our counts of the 13 fields of gharbi2023 beside its authors' own.
+
+    Parameters
+    ----------
+    per_image : pandas.DataFrame
+        From `bloodcells.results.load_runs`; may be empty.
+    method : str
+        Network whose counts to show.
+    cell : {"rbc", "wbc", "plt"}
+    dataset : str
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by field; its part in the published split, the true count, the authors' counts from SegNet
+        masks, and ours by each method (mean over seeds).
+    """
+    published = fields.read_published_counts(dataset).query("cell == @cell").set_index("image_id")
+    split = {one: part for part in ("train", "test") for one in fields.list_fields(dataset, cell, part)}
+    table = pd.DataFrame(
+        {
+            ("", "part"): published.index.map(lambda one: split.get(one, "")),
+            ("", "true"): published["n_true"],
+        },
+        index=published.index,
+    )
+    for name in ("cht", "ccl", "edt"):
+        table["authors, SegNet", name] = published[name]
+    if len(per_image):
+        ours = per_image[(per_image["method"] == method) & (per_image["target"] == cell)]
+        for name in METHODS:
+            means = ours.groupby("image_id")[f"n_{name}"].mean()
+            table[claims.METHOD_NAMES.get(method, method), name] = means.reindex(table.index)
+    table.columns = pd.MultiIndex.from_tuples(table.columns)
+    return table.rename_axis(index="field")
+
+
+def platelet_truth(dataset="all-idb1"):
+    """Compare the two truths of platelets: the published counts, and the components of the masks.
+
+    Parameters
+    ----------
+    dataset : str
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by field, for each that has both: the count; the components of at least
+        `bloodcells.field_scores.SMALLEST_PLATELET`; and all components.
+    """
+    rows = []
+    for image_id in fields.list_fields(dataset, "plt", "counted"):
+        field = fields.load_field(dataset, image_id)
+        if "plt" not in field.masks:
+            continue
+        radius = estimate_cell_radius(field.image)
+        some, every = (
+            truth_from_mask(field.masks["plt"], own_radius=radius, smallest=least)
+            for least in (SMALLEST_PLATELET, 0)
+        )
+        rows.append(
+            {
+                "field": image_id,
+                "count": field.counts["plt"],
+                "components": some,
+                "all components": every,
+            }
+        )
+    if not rows:
+        raise UserError(f"No field of {dataset} has both a count and a mask of platelets.")
+    return pd.DataFrame(rows).set_index("field")
+
+
+def ceiling(table):
+    """Return the counting accuracy of one truth against the other.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `platelet_truth`.
+
+    Returns
+    -------
+    float
+        Per cent, mean over fields.
+    """
+    return count_scores(table["count"], table["components"]).mean_accuracy
+
+
+def _number(value):
+    return float("nan") if value is None or value == "" else float(value)
+
+
+def agreement_counts(per_image, method, cell, counter, *, part="test", dataset="all-idb1"):
+    """Pick the true and the predicted counts of one network on one group of fields.
+
+    Parameters
+    ----------
+    per_image : pandas.DataFrame
+        From `bloodcells.results.load_runs`.
+    method, cell, counter : str
+        Network, kind of cell, and one of `METHODS`.
+    part : str
+        Group of fields, as in `bloodcells.field_scores.groups`.
+    dataset : str
+
+    Returns
+    -------
+    n_true, n_pred : ndarray of float64, shape (n,)
+        Fields whose true count is known.
+    """
+    table = per_image[(per_image["method"] == method) & (per_image["target"] == cell)]
+    members = groups(dataset, cell, set(table["image_id"]))[part]
+    table = table[table["image_id"].isin(members) & (table["n_true"].astype(str) != "")]
+    return tuple(pd.to_numeric(table[name]).to_numpy(float) for name in ("n_true", f"n_{counter}"))
