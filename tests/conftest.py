@@ -1,4 +1,4 @@
-"""What several test files need: a web server with faults on demand, and finished runs."""
+"""What several test files need: a web server with faults on demand, finished runs, smears of discs."""
 
 import json
 import threading
@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from bloodcells import datasets, metrics, results
+from bloodcells import datasets, metrics, networks, results
 
 TYPES = ["neutrophil", "lymphocyte", "basophil"]
 
@@ -110,3 +110,46 @@ def _make_run(root, *, seed=0, arm="wcsegnet/nucleus", dataset="jiangxi", drop=0
 def make_run():
     """Return a function that makes a finished run below a folder."""
     return _make_run
+
+
+STAND_IN_COLOURS = {"rbc": (225, 150, 150), "wbc": (130, 70, 170), "plt": (60, 20, 60)}
+
+
+@pytest.fixture
+def stand_in_networks():
+    """Return networks that find cells by their colour, so that what they should find is known.
+
+    Nothing but the colours of `draw_discs` gets a probability above one half. Their margin is 4 pixels.
+    """
+
+    def make(cell):
+        colour = np.array(STAND_IN_COLOURS[cell], np.float32)
+
+        def predict(tiles):
+            distance = np.abs(tiles[:, 4:-4, 4:-4].astype(np.float32) - colour).max(axis=-1, keepdims=True)
+            return np.clip(1 - distance / 40, 0, 1)
+
+        return networks.Network(
+            cell=cell,
+            predict=predict,
+            cell_radius=9.0 if cell == "wbc" else 18.0,
+            margin=4,
+            counting={"method": "ccl", "ccl": {"min_area": 0.01}},
+            card={"cell": cell},
+        )
+
+    return {cell: make(cell) for cell in STAND_IN_COLOURS}
+
+
+@pytest.fixture
+def draw_discs():
+    """Return a function that draws an image of discs: (cell, row, column, radius) each."""
+
+    def draw(shape, discs):
+        image = np.full((*shape, 3), 240, np.uint8)
+        rows, columns = np.ogrid[: shape[0], : shape[1]]
+        for cell, row, column, radius in discs:
+            image[np.hypot(rows - row, columns - column) <= radius] = STAND_IN_COLOURS[cell]
+        return image
+
+    return draw

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bloodcells.counting.find import METHODS, count_objects, find_cells, outline_probability
+from bloodcells.counting.find import METHODS, count_objects, find_cells
 from bloodcells.counting.settings import SETTINGS
 from bloodcells.errors import UserError
 from bloodcells.synthetic import draw_smear
@@ -38,13 +38,6 @@ def test_count_of_labels_and_circles():
     assert count_objects(np.array([[0, 7, 7], [2, 0, 0]], np.int32)) == 2
     assert count_objects(np.zeros((0, 3))) == 0
     assert count_objects(np.ones((5, 3))) == 5
-
-
-def test_outline_of_a_step():
-    mask = np.zeros((5, 8), np.float32)
-    mask[:, 4:] = 1
-    outline = outline_probability(mask)
-    np.testing.assert_array_equal(outline, np.tile([0, 0, 0, 1, 1, 0, 0, 0], (5, 1)))
 
 
 def test_unknown_method():

@@ -3,9 +3,9 @@
 Usage: python workflow/choose_counting.py CELL [RUN]
 
 For red cells, CELL is ``rbc``, two networks are trained, each on every other training field with the sizes
-of the chapter's workstation mode but 9 epochs, and applied to the fields they haven't seen: 20 minutes on two cores.
-For ``wbc`` and ``plt`` RUN is a run's folder (with ``best.weights.h5``); its network is applied to training
-fields. What is best goes into ``src/bloodcells/counting/settings.py``, by hand.
+of the chapter's workstation mode but 9 epochs, and applied to the fields they haven't seen: 20 minutes on
+two cores. For ``wbc`` and ``plt`` RUN is a run's folder (with ``best.weights.h5``); its network is applied
+to training fields. What is best goes into ``src/bloodcells/counting/settings.py``, by hand.
 """
 
 import argparse
@@ -57,7 +57,7 @@ GRIDS = {
         cell: {
             "cht": {
                 "min_distance": [0.8, 1.2],
-                "min_votes": [0.4, 0.55, 0.7],
+                "min_votes": [0.7, 1.0, 1.5, 2.0, 3.0],
                 "edge_contrast": [0.12, 0.25],
                 "radius_range": ranges,
             },

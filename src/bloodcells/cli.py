@@ -1,4 +1,4 @@
-"""The command line: data, chapters and results of the book.
+"""The command line: counting cells, and data, chapters and results of the book.
 
 Modules with heavy imports are imported inside the commands, so that ``--help`` and a mistyped option answer
 at once.
@@ -157,6 +157,75 @@ def run_chapter(
     typer.echo(chapters.run(chapter, mode=mode, parameters=typed, output_dir=out))
 
 
+@app.command("count")
+def count_cells(
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE|DIR", help="Photographs of smears, or folders of them.")
+    ],
+    cells: Annotated[
+        str, typer.Option(metavar="NAMES", help="What to count: red cells, white cells, platelets.")
+    ] = "rbc,wbc,plt",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|cht|ccl|edt",
+            help="How cells are told apart: the best for each kind, circles, components, or distances.",
+        ),
+    ] = "auto",
+    pixel_size: Annotated[
+        float | None,
+        typer.Option(
+            metavar="UM",
+            help="Micrometres a pixel. Gives the size of red cells, a scale bar and sizes in micrometres.",
+        ),
+    ] = None,
+    cell_radius: Annotated[
+        float | None,
+        typer.Option(metavar="PX", help="Radius of a red cell in pixels.  [default: estimated]"),
+    ] = None,
+    exclude_border: Annotated[
+        bool, typer.Option("--exclude-border", help="Leave out cells that touch the border of the image.")
+    ] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")] = Path("counts"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Processor cores to use.  [default: all]")
+    ] = None,
+):
+    """Count red cells, white cells and platelets in photographs of blood smears.
+
+    Images are JPEG, PNG, BMP or TIFF, of any size and magnification. The counts are put into DIR/counts.csv;
+    outlines, label images, a table of all cells and a picture to check them into a folder for each image.
+    The exit status is 1 if an image can't be read or counted; the others are counted all the same.
+    """
+    from bloodcells import count_command
+
+    if method not in ("auto", "cht", "ccl", "edt"):
+        raise UserError(f"--method expects auto, cht, ccl or edt, got {method!r}.")
+    for name, value in {
+        "--pixel-size": pixel_size,
+        "--cell-radius": cell_radius,
+        "--threads": threads,
+    }.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"{name} expects a number above 0, got {value}.")
+    sound = count_command.count_files(
+        images,
+        cells=count_command.parse_cells(cells),
+        method=method,
+        cell_radius=cell_radius,
+        pixel_size_um=pixel_size,
+        output_dir=out,
+        exclude_border=exclude_border,
+        overwrite=overwrite,
+        n_threads=threads,
+        say=typer.echo,
+        complain=_print_line,
+    )
+    if not sound:
+        raise typer.Exit(1)
+
+
 @results.command("list")
 def list_results():
     """Show the runs in the record."""
@@ -236,8 +305,12 @@ def main(args=None):
 
 def _complain(message, status):
     """Print one line on standard error and return the status."""
-    print(f"bloodcells: error: {' '.join(message.split())}", file=sys.stderr)
+    _print_line(f"error: {message}")
     return status
+
+
+def _print_line(message):
+    print(f"bloodcells: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _check_names(names):

@@ -42,27 +42,10 @@ def find_cells(method, mask, edge=None, *, cell_radius, size=1.0, **settings):
         raise UserError(f"Expected a method, one of {', '.join(METHODS)}; got {method!r}.")
     cell_radius = cell_radius * size
     if method == "cht":
-        outline = outline_probability(mask) if edge is None else edge
-        return find_circles(outline, cell_radius=cell_radius, **settings)
+        # OpenCV takes the gradient itself: of a mask that is its outline.
+        return find_circles(mask if edge is None else edge, cell_radius=cell_radius, **settings)
     label = {"ccl": label_components, "edt": label_distance_peaks, "tree": label_component_tree}[method]
     return label(mask, edge, cell_radius=cell_radius, **settings)
-
-
-def outline_probability(mask):
-    """Turn the probability of a mask into one of its outline: high where the mask is in doubt or changes.
-
-    Parameters
-    ----------
-    mask : ndarray of float, shape (M, N)
-        In [0, 1].
-
-    Returns
-    -------
-    ndarray of float32, shape (M, N)
-        In [0, 1]: the gradient's length, 1 for a step from 0 to 1 within two pixels.
-    """
-    rows, columns = np.gradient(mask.astype(np.float32))
-    return np.clip(2 * np.hypot(rows, columns), 0, 1).astype(np.float32)
 
 
 def count_objects(cells):

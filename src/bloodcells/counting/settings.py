@@ -18,10 +18,23 @@ SETTINGS = {
         "tree": {"levels": _LEVELS, "max_area": 1.2, "min_height": 0.45},
     },
     "wbc": {
-        "cht": {"size": 1.6, "min_distance": 1.0, "min_votes": 0.5, "radius_range": (0.6, 1.5)},
-        "ccl": {"size": 1.6, "min_area": 0.2},
-        "edt": {"size": 1.6, "min_distance": 0.6, "min_height": 0.4, "min_prominence": 0.05, "min_area": 0.2},
-        "tree": {"size": 1.6, "levels": (0.5, 0.7, 0.9), "min_area": 0.2, "max_area": 1.6},
+        "cht": {
+            "size": 1.6,
+            "min_distance": 0.8,
+            "min_votes": 1.0,
+            "edge_contrast": 0.25,
+            "radius_range": (0.6, 1.6),
+        },
+        "ccl": {"size": 1.6, "mask_threshold": 0.7, "min_area": 0.35},
+        "edt": {"size": 1.6, "min_distance": 0.8, "min_height": 0.3, "min_area": 0.5},
+        "tree": {
+            "size": 1.6,
+            "levels": (0.5, 0.7, 0.9),
+            "min_area": 0.35,
+            "max_area": 1.8,
+            "min_solidity": 0.85,
+            "min_height": 0.3,
+        },
     },
     "plt": {
         "cht": {"size": 0.35, "min_distance": 1.0, "min_votes": 0.5, "radius_range": (0.5, 2.0)},

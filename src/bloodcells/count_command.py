@@ -1,0 +1,187 @@
+"""What `bloodcells count` does once its words are parsed: find the images, count each, write the results."""
+
+import sys
+import warnings
+from pathlib import Path
+
+from tqdm import tqdm
+
+from bloodcells.cell_outlines import PLURALS
+from bloodcells.count_outputs import (
+    COUNTS_FILE,
+    check_outputs,
+    name_folders,
+    replaced_folder,
+    write_counts,
+    write_results,
+)
+from bloodcells.errors import UserError
+from bloodcells.image_io import SUFFIXES, read_image
+from bloodcells.networks import CELLS, load_network
+from bloodcells.smear import count_image
+
+_BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+
+
+def find_images(paths):
+    """Find the images to count: files as they are given, of folders the images in them.
+
+    Parameters
+    ----------
+    paths : list of path-like
+
+    Returns
+    -------
+    list of pathlib.Path
+        In the order given, those of a folder by name. A file that comes twice is counted once.
+
+    Raises
+    ------
+    UserError
+        If a path doesn't exist or a folder holds no image. Folders in it and hidden files don't count.
+    """
+    images = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(
+                file
+                for file in path.iterdir()
+                if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+            )
+            if not found:
+                raise UserError(
+                    f"The folder {path} holds no image; expected files that end in {', '.join(SUFFIXES)}."
+                )
+        elif path.exists():
+            found = [path]
+        else:
+            raise UserError(f"Expected an image or a folder of images, {path} doesn't exist; check the path.")
+        for file in found:
+            images.setdefault(file.resolve(), file)
+    return list(images.values())
+
+
+def parse_cells(text):
+    """Parse names of cells, separated by commas.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    tuple of str
+        In the order of the tables.
+
+    Raises
+    ------
+    UserError
+        If a name is unknown or there is none.
+
+    Examples
+    --------
+    >>> parse_cells("plt,rbc")
+    ('rbc', 'plt')
+    """
+    names = {name.strip().lower() for name in text.split(",")}
+    if not names <= set(CELLS):
+        raise UserError(f"--cells expects some of {','.join(CELLS)}, separated by commas, got {text!r}.")
+    return tuple(cell for cell in CELLS if cell in names)
+
+
+def count_files(
+    paths,
+    *,
+    cells,
+    method,
+    cell_radius,
+    pixel_size_um,
+    output_dir,
+    exclude_border,
+    overwrite,
+    n_threads,
+    say=print,
+    complain=lambda message: print(message, file=sys.stderr),
+    networks=None,
+):
+    """Count the cells of image files, and write the results of each as soon as it is counted.
+
+    Parameters
+    ----------
+    paths : list of path-like
+        Images and folders of images.
+    cells, method, cell_radius, pixel_size_um, exclude_border
+        As in `bloodcells.smear.count_image`.
+    output_dir : path-like
+    overwrite : bool
+        Replace an earlier count.
+    n_threads : int or None
+        As in `bloodcells.networks.load_network`.
+    say, complain : callable
+        Take a line for standard output, and for standard error, which begins with "error: " or "warning: ".
+    networks : dict of str to bloodcells.networks.Network, optional
+        Default: the shipped ones.
+
+    Returns
+    -------
+    bool
+        False if an image could not be counted; the others are.
+
+    Raises
+    ------
+    UserError
+        If the arguments are wrong, or an output exists; before anything is counted or written.
+    """
+    images = find_images(paths)
+    names = name_folders(images)
+    output_dir = Path(output_dir)
+    check_outputs(output_dir, names, overwrite=overwrite)
+    if networks is None:
+        networks = {cell: load_network(cell, n_threads=n_threads) for cell in cells}
+    rows, n_failed = [], 0
+    # None: a bar on a terminal only.
+    with tqdm(total=len(images), desc="counting", bar_format=_BAR, leave=False, disable=None) as bar:
+        for number, (path, name) in enumerate(zip(images, names, strict=True)):
+            bar.set_description(path.name)
+            try:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always", UserWarning)
+                    image = read_image(path)
+                    result = count_image(
+                        image,
+                        cells=cells,
+                        method=method,
+                        cell_radius=cell_radius,
+                        pixel_size_um=pixel_size_um,
+                        networks=networks,
+                        exclude_border=exclude_border,
+                        progress=lambda share, number=number: _show(bar, number + share),
+                    )
+            except (UserError, MemoryError) as error:
+                n_failed += 1
+                message = str(error) if isinstance(error, UserError) else "too large for the free memory."
+                with bar.external_write_mode(file=sys.stderr):
+                    complain(f"error: {message if str(path) in message else f'{path}: {message}'}")
+                continue
+            finally:
+                _show(bar, number + 1)
+            folder = output_dir / name
+            with replaced_folder(folder) as temporary:
+                write_results(temporary, image, result)
+            rows.append((path.as_posix(), result.counts))
+            # After every image, so that an interrupt loses none.
+            write_counts(output_dir / COUNTS_FILE, rows)
+            with bar.external_write_mode():
+                for warning in caught:
+                    complain(f"warning: {warning.message}")
+                counted = ", ".join(
+                    f"{n} {PLURALS[cell] if n != 1 else PLURALS[cell].removesuffix('s')}"
+                    for cell, n in result.counts.items()
+                )
+                say(f"{path}: {counted} ({folder})")
+    return n_failed == 0
+
+
+def _show(bar, done):
+    """Move the bar to a number of images, fractions included."""
+    bar.update(done - bar.n)

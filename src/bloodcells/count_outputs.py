@@ -1,0 +1,221 @@
+"""Write what was counted: a table of counts, and a folder for each image."""
+
+import contextlib
+import csv
+import io
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bloodcells.cell_outlines import cell_outlines
+from bloodcells.errors import UserError
+from bloodcells.files import write_text
+from bloodcells.geojson import write_geojson
+from bloodcells.label_tiff import write_label_tiff
+from bloodcells.networks import CELLS
+from bloodcells.overlay import draw_overlay
+
+COUNTS_FILE = "counts.csv"
+
+OBJECT_COLUMNS = (
+    "cell",
+    "id",
+    "centroid_row",
+    "centroid_column",
+    "area",
+    "equivalent_diameter",
+    "eccentricity",
+    "touches_border",
+    "score",
+)
+"""Columns of ``objects.csv``; lengths are in pixels."""
+
+# Decimals that mean something; others are written as they are.
+_DECIMALS = {
+    "centroid_row": 2,
+    "centroid_column": 2,
+    "area": 2,
+    "equivalent_diameter": 2,
+    "eccentricity": 4,
+    "score": 4,
+}
+_OUTPUTS = {"objects.csv", "cells.geojson", "overlay.png", *(f"labels-{cell}.tif" for cell in CELLS)}
+
+
+def name_folders(paths):
+    """Name the folder for each image: its stem, with a number where stems are equal.
+
+    Parameters
+    ----------
+    paths : list of path-like
+
+    Returns
+    -------
+    list of str
+        All different, also where capitals don't matter. The same for the same paths in the same order.
+
+    Examples
+    --------
+    >>> name_folders(["a/smear.jpg", "b/smear.png", "b/other.tif"])
+    ['smear', 'smear-2', 'other']
+    """
+    taken, names = {COUNTS_FILE}, []
+    for path in paths:
+        stem = Path(path).stem
+        name, number = stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def check_outputs(output_dir, names, *, overwrite=False):
+    """Refuse outputs that would destroy something; to be called before any counting.
+
+    Parameters
+    ----------
+    output_dir : path-like
+    names : list of str
+        Of the folders to be written in it.
+    overwrite : bool
+        Allow outputs of an earlier count to be replaced.
+
+    Raises
+    ------
+    UserError
+        If `output_dir` is a file, or holds an earlier count and `overwrite` is false, or if a folder to be
+        replaced holds anything but outputs.
+    """
+    output_dir = Path(output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError(f"Expected an output folder, got the file {output_dir}; give another --out.")
+    existing = [output_dir / name for name in (COUNTS_FILE, *names) if (output_dir / name).exists()]
+    if existing and not overwrite:
+        others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise UserError(f"{existing[0]}{others} exists; give another --out, or --overwrite to replace it.")
+    for path in existing:
+        if path.name == COUNTS_FILE:
+            strange = [] if path.is_file() else [path]
+        else:
+            strange = (
+                [path] if not path.is_dir() else [file for file in path.iterdir() if not _is_output(file)]
+            )
+        if strange:
+            raise UserError(f"{strange[0]} was not written by an earlier count; give another --out.")
+
+
+def _is_output(path):
+    return path.name in _OUTPUTS and path.is_file()
+
+
+@contextlib.contextmanager
+def replaced_folder(path):
+    """Give a temporary folder beside `path`, and move it there when the block ends well.
+
+    Parameters
+    ----------
+    path : path-like
+        Final place. A folder that is already there is replaced whole; the folder around it is made.
+
+    Yields
+    ------
+    pathlib.Path
+        On an error, or an interrupt, it is removed and `path` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
+    try:
+        new, old = work / "new", work / "old"
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(old)
+        try:
+            new.rename(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_results(folder, image, result):
+    """Write all that was found in one image.
+
+    Parameters
+    ----------
+    folder : path-like
+        Must exist. It gets ``objects.csv``, ``cells.geojson``, ``overlay.png`` and ``labels-<cell>.tif``.
+    image : ndarray of uint8, shape (M, N, 3)
+    result : bloodcells.smear.SmearCount
+    """
+    folder = Path(folder)
+    (folder / "objects.csv").write_text(objects_to_csv(result), encoding="utf-8", newline="")
+    for cell, found in result.cells.items():
+        write_label_tiff(
+            folder / f"labels-{cell}.tif", found.labels, result.shape, pixel_size_um=result.pixel_size_um
+        )
+    outlines = {cell: cell_outlines(found) for cell, found in result.cells.items()}
+    write_geojson(folder / "cells.geojson", result, outlines)
+    picture = Image.fromarray(draw_overlay(image, result, outlines))
+    # The highest compression takes several times as long and saves a few per cent.
+    picture.save(folder / "overlay.png", compress_level=3)
+
+
+def objects_to_csv(result):
+    """Make the text of ``objects.csv``: a row for each cell.
+
+    Parameters
+    ----------
+    result : bloodcells.smear.SmearCount
+
+    Returns
+    -------
+    str
+        Columns `OBJECT_COLUMNS`, and ``area_um2`` and ``equivalent_diameter_um`` if the size of a pixel is
+        known.
+    """
+    size = result.pixel_size_um
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*OBJECT_COLUMNS, *(["area_um2", "equivalent_diameter_um"] if size is not None else [])])
+    for cell, found in result.cells.items():
+        columns = [[cell] * found.n]
+        for name in OBJECT_COLUMNS[1:]:
+            columns.append(_format(found.objects[name], _DECIMALS.get(name)))
+        if size is not None:
+            columns.append(_format(found.objects["area"] * size**2, 3))
+            columns.append(_format(found.objects["equivalent_diameter"] * size, 3))
+        writer.writerows(zip(*columns, strict=True))
+    return stream.getvalue()
+
+
+def _format(values, decimals):
+    if values.dtype == bool:
+        return np.where(values, "true", "false").tolist()
+    return values.tolist() if decimals is None else [f"{value:.{decimals}f}" for value in values]
+
+
+def write_counts(path, rows):
+    """Write ``counts.csv``: a row for each image.
+
+    Parameters
+    ----------
+    path : path-like
+        Replaced whole, or not at all.
+    rows : list of tuple
+        (image, counts): its name, and number of cells of each kind that was counted. Others stay empty.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["image", *CELLS])
+    for name, counts in rows:
+        writer.writerow([name, *(counts.get(cell, "") for cell in CELLS)])
+    write_text(path, stream.getvalue())

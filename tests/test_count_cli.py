@@ -1,0 +1,276 @@
+"""`bloodcells count`: what it prints, where it writes, and its exit status."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from bloodcells import cli, count_command
+from bloodcells.errors import UserError
+
+DISCS = [
+    ("rbc", 40, 40, 20),
+    ("rbc", 40, 100, 20),
+    ("rbc", 119, 60, 20),
+    ("wbc", 90, 120, 28),
+    ("plt", 100, 20, 6),
+]
+LINE = "3 red cells, 1 white cell, 1 platelet"
+
+
+@pytest.fixture
+def smears(tmp_path, draw_discs):
+    """Return a folder with two sound images, a damaged one and some that are none."""
+    folder = tmp_path / "smears"
+    (folder / "deeper").mkdir(parents=True)
+    image = Image.fromarray(draw_discs((120, 160), DISCS))
+    image.save(folder / "b.png")
+    image.save(folder / "a.TIF")
+    image.save(folder / ".hidden.png")
+    image.save(folder / "deeper" / "c.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, stand_in_networks, tmp_path):
+    """Return a function that runs the command with networks of the test, in a folder of its own."""
+    monkeypatch.setattr(count_command, "load_network", lambda cell, n_threads: stand_in_networks[cell])
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["count", "--cell-radius", "20", *map(str, args)])
+        return caught.value.code, *capsys.readouterr()
+
+    return run
+
+
+def read_counts(path):
+    return list(csv.reader(path.read_text().splitlines()))
+
+
+def test_help():
+    result = CliRunner().invoke(cli.app, ["count", "--help"])
+    assert result.exit_code == 0
+    words = [
+        "IMAGE|DIR",
+        "--cells",
+        "rbc,wbc,plt",
+        "--method",
+        "auto|cht|ccl|edt",
+        "--pixel-size",
+        "UM",
+        "--out",
+    ]
+    words += ["counts", "--overwrite", "--exclude-border", "--cell-radius", "--threads", "exit status is 1"]
+    assert [word for word in words if word not in result.output] == []
+
+
+def test_one_image(call, smears, tmp_path):
+    status, out, err = call("smears/b.png")
+    assert (status, out, err) == (0, f"smears/b.png: {LINE} (counts/b)\n", "")
+    assert read_counts(tmp_path / "counts" / "counts.csv") == [
+        ["image", "rbc", "wbc", "plt"],
+        ["smears/b.png", "3", "1", "1"],
+    ]
+    assert len(list((tmp_path / "counts" / "b").iterdir())) == 6
+
+
+def test_a_folder(call, smears, tmp_path):
+    status, out, err = call(smears, "--out", "here")
+    assert (status, err) == (0, "")
+    assert [line.split(" (")[1] for line in out.splitlines()] == ["here/a)", "here/b)"]
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["a", "b", "counts.csv"]
+
+
+def test_some_cells(call, smears, tmp_path):
+    status, out, _ = call("smears/b.png", "--cells", "plt, rbc")
+    assert (status, out) == (0, "smears/b.png: 3 red cells, 1 platelet (counts/b)\n")
+    assert read_counts(tmp_path / "counts" / "counts.csv")[1] == ["smears/b.png", "3", "", "1"]
+    assert not (tmp_path / "counts" / "b" / "labels-wbc.tif").exists()
+
+
+def test_exclude_border(call, smears):
+    assert call("smears/b.png", "--exclude-border")[1].startswith("smears/b.png: 2 red cells, 1 white cell")
+
+
+def test_the_same_file_is_counted_once(call, smears):
+    assert call("smears/b.png", smears)[1].count("b.png") == 1
+
+
+def test_equal_stems(call, smears, tmp_path):
+    status, out, _ = call("smears/b.png", "smears/deeper/c.png", "smears/a.TIF")
+    (smears / "deeper" / "c.png").rename(smears / "deeper" / "b.png")
+    status, out, _ = call("smears/b.png", "smears/deeper/b.png", "--out", "again")
+    assert status == 0
+    assert [line.split(" (")[1] for line in out.splitlines()] == ["again/b)", "again/b-2)"]
+    assert [row[0] for row in read_counts(tmp_path / "again" / "counts.csv")[1:]] == [
+        "smears/b.png",
+        "smears/deeper/b.png",
+    ]
+
+
+def test_bad_images_get_a_line_and_the_others_are_counted(call, smears, tmp_path):
+    content = (smears / "b.png").read_bytes()
+    (smears / "0.png").write_bytes(content[: len(content) // 2])
+    (smears / "aa.jpg").touch()
+    (smears / "z.bmp").write_text("no image")
+    status, out, err = call(smears)
+    assert status == 1
+    assert out.count(LINE) == 2
+    lines = err.splitlines()
+    assert len(lines) == 3
+    for line, name, problem in zip(
+        lines, ["0.png", "aa.jpg", "z.bmp"], ["cut short", "is empty", "is no JPEG"], strict=True
+    ):
+        assert line.startswith("bloodcells: error: ")
+        assert name in line
+        assert problem in line
+    assert sorted(path.name for path in (tmp_path / "counts").iterdir()) == ["a", "b", "counts.csv"]
+    assert len(read_counts(tmp_path / "counts" / "counts.csv")) == 3
+
+
+def test_one_bad_image(call, smears, tmp_path):
+    (smears / "b.png").write_bytes(b"")
+    assert call("smears/b.png")[::2] == (
+        1,
+        "bloodcells: error: smears/b.png is empty (0 bytes); get a sound copy.\n",
+    )
+    assert not (tmp_path / "counts").exists()
+
+
+def test_a_field_without_cells_says_so(call, smears, monkeypatch):
+    Image.fromarray(np.full((60, 80, 3), 240, np.uint8)).save("empty.png")
+    status, out, _ = call("empty.png")
+    assert (status, out) == (0, "empty.png: 0 red cells, 0 white cells, 0 platelets (counts/empty)\n")
+
+
+def test_further_pages_get_a_line(call, smears):
+    image = Image.open(smears / "b.png")
+    image.save("pages.tif", save_all=True, append_images=[image])
+    status, out, err = call("pages.tif")
+    assert (status, out) == (0, f"pages.tif: {LINE} (counts/pages)\n")
+    assert err.splitlines() == ["bloodcells: warning: pages.tif holds 2 pages; only the first is read."]
+
+
+def test_existing_output_is_kept(call, smears, tmp_path, monkeypatch):
+    assert call(smears)[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "counts").rglob("*")}
+    # Before anything is counted or even read.
+    with monkeypatch.context() as context:
+        context.setattr(count_command, "read_image", lambda path: pytest.fail("an image was read"))
+        status, out, err = call(smears)
+    assert (status, out) == (2, "")
+    assert "counts/counts.csv and 2 more exists; give another --out, or --overwrite" in err
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "counts").rglob("*")} == before
+    status, out, _ = call("smears/b.png", "--overwrite", "--cells", "rbc")
+    assert status == 0
+    assert len(read_counts(tmp_path / "counts" / "counts.csv")) == 2
+    assert (tmp_path / "counts" / "a").exists()
+    assert not (tmp_path / "counts" / "b" / "labels-plt.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "Missing argument 'IMAGE|DIR'"),
+        (["nope.png"], "nope.png doesn't exist; check the path"),
+        (["smears/b.png", "nope.png"], "nope.png doesn't exist; check the path"),
+        (["empty"], "The folder empty holds no image; expected files that end in .jpg, "),
+        (["smears", "--cells", "rbc,platelet"], "--cells expects some of rbc,wbc,plt"),
+        (["smears", "--cells", ""], "--cells expects some of rbc,wbc,plt"),
+        (["smears", "--method", "hough"], "--method expects auto, cht, ccl or edt, got 'hough'"),
+        (["smears", "--pixel-size", "-1"], "--pixel-size expects a number above 0, got -1.0"),
+        (["smears", "--pixel-size", "nan"], "--pixel-size expects a number above 0, got nan"),
+        (["smears", "--pixel-size", "0,1"], "Input should be a valid number"),
+        (["smears", "--threads", "0"], "--threads expects a number above 0, got 0"),
+        (["smears", "--cell-radius", "0"], "--cell-radius expects a number above 0, got 0.0"),
+        (["smears", "--out", "smears/b.png"], "Expected an output folder, got the file smears/b.png"),
+    ],
+)
+def test_mistakes(call, smears, tmp_path, args, message):
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    status, out, err = call(*args)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_missing_weights_are_told_before_any_work(smears, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        count_command,
+        "load_network",
+        lambda cell, n_threads: (_ for _ in ()).throw(UserError("weights are missing")),
+    )
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["count", str(smears), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_bar_on_a_terminal_only(call, smears, monkeypatch):
+    assert "counting" not in call(smears)[2]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    status, out, err = call(smears, "--overwrite")
+    assert status == 0
+    assert "b.png: 100%|" in err
+    assert out.count(LINE) == 2
+
+
+def test_interrupt_leaves_no_half_folder(smears, tmp_path):
+    code = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import time\nfrom bloodcells import cli, count_command\n"
+        "from bloodcells.networks import Network\n"
+        "predict = lambda tiles: 0.0 * tiles[:, :, :, :1]\n"
+        "count_command.load_network = lambda cell, n_threads: Network(\n"
+        "    cell, predict, 18.0, 0, {'method': 'ccl'}, {})\n"
+        "write = count_command.write_results\n"
+        "def write_slowly(folder, image, result):\n"
+        "    write(folder, image, result)\n"
+        "    if image.shape[0] == 60:\n"
+        "        print('reached', flush=True)\n"
+        "        time.sleep(60)\n"
+        "count_command.write_results = write_slowly\n"
+        "cli.main()"
+    )
+    Image.fromarray(np.full((60, 80, 3), 240, np.uint8)).save(smears / "slow.png")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "count", smears, "--out", tmp_path / "out", "--cell-radius", "20"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        lines = [process.stdout.readline() for _ in range(3)]
+        assert lines[-1] == "reached\n"
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "bloodcells: error: interrupted"
+    # Two were done before, and stay.
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "counts.csv"]
+    assert len(read_counts(tmp_path / "out" / "counts.csv")) == 3
+
+
+def test_help_is_quick():
+    code = (
+        "import sys\nfrom bloodcells.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print([name for name in ('numpy', 'cv2', 'scipy') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code, "count", "--help"], capture_output=True, text=True)
+    assert found.stdout.endswith("[]\n")
