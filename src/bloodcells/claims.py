@@ -170,7 +170,8 @@ def _paper(claim):
     if claim["kind"] == "order":
         return " < ".join(METHOD_NAMES.get(method, method) for method in claim["methods"])
     if claim["kind"] == "bound":
-        return f"at least {claim['value']:.2f}"
+        value = claim["value"]
+        return f"at least {value:.2f}" if round(value, 2) == value else f"at least {value:.3f}"
     return f"{claim['value']:.4f}" if claim["kind"] == "value" else f"{claim['value']:.2f}"
 
 

@@ -45,12 +45,13 @@ def max_pool_with_indices(x):
     (5.0, 1)
     """
     _, rows, columns, channels = x.shape
-    if rows is None or columns is None or rows % 2 or columns % 2:
+    if any(not isinstance(size, int) or size % 2 for size in (rows, columns)):
         raise UserError(
             f"Pooling with indices needs an even number of rows and columns, got {rows} and {columns}; "
             "pad or resize the images."
         )
-    pooled = ops.max_pool(x, 2)
+    # With the stride left out, Keras 3.15 fails on JAX.
+    pooled = ops.max_pool(x, 2, strides=2)
     # A place has no gradient. Two rows as one, and two columns as twice the channels: the four places of all
     # windows are then blocks of memory, which is ten times as fast as taking every second row and column.
     windows = ops.reshape(ops.stop_gradient(x), (-1, 2, columns // 2, 2 * channels))

@@ -1,0 +1,72 @@
+"""Get what the benchmark needs before anything is timed: an image, and the released weights.
+
+Prints the image's path and its rows and columns as JSON.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bloodcells import datasets, synthetic
+from bloodcells.errors import DataUnavailableError, UserError
+from bloodcells.registry import read_files
+
+DATASET, IMAGE_ID = "all-idb1", "Im045_0"
+SHAPE = 1944, 2592
+
+
+def default_image(folder):
+    """Write the file of an ALL-IDB1 image, or where that is not to be had a drawn smear of its size.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    file = next(f for f in read_files(DATASET) if f.role == "image" and f.image_id == IMAGE_ID)
+    try:
+        folders = datasets.fetch_absent(DATASET, [file])
+    except DataUnavailableError as error:
+        print(f"{error} A drawn smear takes its place.", file=sys.stderr)
+        smear = synthetic.draw_smear(
+            SHAPE, rng=np.random.default_rng(0), n_rbc=400, n_wbc=5, n_platelets=20, rbc_radius=36.0
+        )
+        path = folder / "drawn.png"
+        cv2.imwrite(str(path), smear.image[..., ::-1])
+    else:
+        form, content = datasets.read_file(DATASET, file, folders)
+        path = folder / Path(form.path).name
+        path.write_bytes(content)
+    return path
+
+
+def main():
+    """Prepare what the options ask for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--image", type=Path, help="an image of your own")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the default image")
+    parser.add_argument("--released", action="store_true", help="get the released weights, too")
+    options = parser.parse_args()
+    try:
+        path = options.image or default_image(options.out)
+        if options.released:
+            from bloodcells.released import fetch_released
+
+            fetch_released()
+    except UserError as error:
+        sys.exit(str(error))
+    image = cv2.imread(str(path))
+    if image is None:
+        sys.exit(f"{path} can't be read as an image.")
+    print(json.dumps({"image": str(path), "shape": image.shape[:2]}))
+
+
+if __name__ == "__main__":
+    main()
