@@ -8,7 +8,11 @@ from bloodcells.cell_size import estimate_cell_radius
 from bloodcells.counting.find import METHODS
 from bloodcells.errors import UserError
 from bloodcells.field_scores import SMALLEST_PLATELET, groups, truth_from_mask
-from bloodcells.object_metrics import count_scores
+from bloodcells.object_metrics import count_scores, object_scores
+from bloodcells.paths import ROOT
+
+RELEASED = ROOT / "book" / "results" / "02_gharbi2023_dounet" / "released.csv"
+"""Counts of ``workflow/score_released.py``."""
 
 
 def count_table(scores):
@@ -111,6 +115,44 @@ def counts_beside_published(per_image, method, cell, *, dataset="all-idb1"):
             table[claims.METHOD_NAMES.get(method, method), name] = means.reindex(table.index)
     table.columns = pd.MultiIndex.from_tuples(table.columns)
     return table.rename_axis(index="field")
+
+
+def released_table(path=RELEASED, *, dataset="all-idb1"):
+    """Score the counts that the authors' released weights give, by the authors' own methods and constants.
+
+    Parameters
+    ----------
+    path : path-like
+        Table of ``workflow/score_released.py``.
+    dataset : str
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by cells, group of fields and method: fields, accuracy in per cent, mean absolute error, bias,
+        and F1 of the circles at an intersection over union of 0.5.
+    """
+    keys, rows = ["cells", "fields", "method"], []
+    for cell, table in pd.read_csv(path).groupby("cell"):
+        for part, members in groups(dataset, cell, set(table["image_id"])).items():
+            chosen = table[table["image_id"].isin(members)]
+            if chosen.empty or part == "counted":
+                continue
+            for method in ("cht", "ccl", "edt"):
+                scores = count_scores(chosen["n_true"], chosen[f"n_{method}"])
+                names = [f"{method}_{name}" for name in ("tp", "fp", "fn")]
+                found = chosen[names].sum() if set(names) <= set(chosen) else None
+                rows.append(
+                    dict(zip(keys, (cell, part, METHODS[method]), strict=True))
+                    | {
+                        "n": scores.n,
+                        "accuracy, %": f"{scores.mean_accuracy:.1f}",
+                        "mean absolute error": f"{scores.mae:.1f}",
+                        "bias": f"{scores.bias:+.1f}",
+                        "F1": "" if found is None else f"{object_scores(*found)['f1']:.3f}",
+                    }
+                )
+    return pd.DataFrame(rows, columns=[*keys, *_COLUMNS]).set_index(keys)
 
 
 def platelet_truth(dataset="all-idb1"):
