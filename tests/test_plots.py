@@ -49,3 +49,39 @@ def test_figures_have_a_panel_for_everything():
     table = pd.DataFrame([[3, 1], [0, 2]], index=["x", "y"], columns=["x", "none"])
     texts = [text.get_text() for text in plots.plot_type_tables({"a": table}).axes[0].texts]
     assert texts == ["3", "1", "0", "2"]
+
+
+def test_counted_field_draws_every_outline_and_circle():
+    image = np.zeros((40, 50, 3), np.uint8)
+    outline = np.array([[10.0, 10.0], [10.0, 20.0], [20.0, 20.0]])
+    figure, axis = plt.subplots()
+    circles = np.array([[12.0, 14.0, 5.0], [30.0, 40.0, 6.0]])
+    window = (slice(0, 30), slice(10, 50))
+    plots.plot_counted_field(axis, image, circles, [outline], window=window)
+    assert len(axis.patches) == 2
+    assert axis.patches[0].center == (14.0, 12.0)  # columns first
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), [10, 10, 20, 10])
+    assert axis.get_xlim() == (9.5, 49.5)
+    assert axis.get_ylim() == (29.5, -0.5)
+    plt.close(figure)
+
+
+def test_counted_field_keeps_touching_labels_apart():
+    labels = np.zeros((20, 30), np.int32)
+    labels[5:15, 5:15], labels[5:15, 15:25] = 1, 2
+    figure, axis = plt.subplots()
+    plots.plot_counted_field(axis, np.zeros((20, 30, 3), np.uint8), labels)
+    assert len(axis.collections[0].get_paths()[0].to_polygons()) == 2
+    plots.plot_counted_field(axis, np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30), np.int32))
+    assert len(axis.collections) == 1  # nothing found, nothing drawn
+    plt.close(figure)
+
+
+def test_agreement_lines_by_hand():
+    figure, axis = plt.subplots()
+    plots.plot_agreement(axis, [10, 20, 30], [11, 20, 32], label="three fields")
+    heights = [line.get_ydata()[0] for line in axis.lines]
+    # Errors 1, 0 and 2: bias 1, standard deviation 1.
+    np.testing.assert_allclose(heights, [1, 1 - 1.96, 1 + 1.96, 0])
+    assert axis.get_title() == "three fields"
+    plt.close(figure)

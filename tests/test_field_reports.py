@@ -1,0 +1,92 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from bloodcells import field_reports
+
+
+@pytest.fixture
+def scores():
+    run = {"target": "rbc", "method": "dounet_b", "dataset": "all-idb1/test", "n_counted": 3}
+    run |= {"mask_dice": 0.97, "mask_iou": 0.94, "mask_tversky": 0.96, "mask_accuracy": 0.98}
+    run |= {f"edge_{name}": np.nan for name in ("dice", "iou", "tversky", "accuracy")}
+    for method in ("cht", "ccl", "edt", "tree"):
+        values = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.95, "mae": 5.25, "bias": -2.0}
+        run |= {f"{method}_{name}": value for name, value in values.items()}
+        run[f"{method}_f1"] = 0.8125 if method == "tree" else np.nan
+    return pd.DataFrame([run])
+
+
+def test_count_table_in_words(scores):
+    table = field_reports.count_table(scores)
+    assert len(table) == 4
+    row = table.loc[("rbc", "DO-U-Net, model B", "test", "component tree")]
+    assert row["accuracy, %"] == "90.0\u00a0[85.0,\u00a095.0]"
+    assert (row["mean absolute error"], row["bias"], row["F1"]) == ("5.2", "-2.0", "0.812")
+    assert table.loc[("rbc", "DO-U-Net, model B", "test", "connected components"), "F1"] == ""
+
+
+def test_segmentation_table_leaves_out_what_was_not_scored(scores):
+    table = field_reports.segmentation_table(scores)
+    assert table.index.get_level_values("output").tolist() == ["mask"]
+    assert table["dice"].tolist() == [0.97]
+
+
+@pytest.mark.parametrize("function", [field_reports.count_table, field_reports.segmentation_table])
+def test_no_run_gives_an_empty_table(function):
+    assert function(pd.DataFrame()).empty
+
+
+def test_published_counts_beside_ours():
+    per_image = pd.DataFrame(
+        {
+            "method": ["dounet_b", "dounet_b", "segnet"],
+            "target": "rbc",
+            "image_id": "Im037_0",
+            **{f"n_{name}": [100, 104, 7] for name in ("cht", "ccl", "edt", "tree")},
+        }
+    )
+    table = field_reports.counts_beside_published(per_image, "dounet_b", "rbc")
+    assert len(table) == 13
+    # papers.csv of the dataset: 105 cells, and the authors counted 103, 75 and 88.
+    row = table.loc["Im037_0"]
+    assert (row["", "part"], row["", "true"]) == ("test", 105)
+    assert row["authors, SegNet"].tolist() == [103, 75, 88]
+    assert row["DO-U-Net, model B", "tree"] == 102  # the mean over the two runs of that network
+    assert np.isnan(table.loc["Im053_1", ("DO-U-Net, model B", "tree")])
+    assert (table["", "part"] == "test").sum() == 3
+    without = field_reports.counts_beside_published(pd.DataFrame(), "dounet_b", "rbc")
+    assert without.shape == (13, 5)
+
+
+def test_released_weights_by_group(tmp_path):
+    path = tmp_path / "released.csv"
+    rows = [("Im037_0", 105, 84, 20, 10), ("Im045_0", 601, 601, 30, 5), ("Im001_1", 215, 0, 1, 1)]
+    columns = ["image_id", "n_true", "n_cht", "cht_tp", "cht_fp"]
+    table = pd.DataFrame(rows, columns=columns).assign(cell="rbc", cht_fn=5, n_ccl=0, n_edt=0)
+    table.to_csv(path, index=False)
+    found = field_reports.released_table(path)
+    row = found.loc[("rbc", "test", "circle Hough transform")]
+    assert row["n"] == 2
+    assert row["accuracy, %"] == "90.0"  # (80 + 100) / 2
+    assert row["F1"] == f"{2 * 50 / (2 * 50 + 15 + 10):.3f}"
+    assert found.loc[("rbc", "paper", "connected components"), "accuracy, %"] == "0.0"
+
+
+def test_agreement_takes_fields_with_a_truth():
+    per_image = pd.DataFrame(
+        {
+            "method": "dounet",
+            "target": "rbc",
+            "image_id": ["Im037_0", "Im045_0", "Im001_1"],
+            "n_true": ["105", "", "215"],
+            "n_tree": [100, 600, 200],
+        }
+    )
+    true, found = field_reports.agreement_counts(per_image, "dounet", "rbc", "tree")
+    assert (true.tolist(), found.tolist()) == ([105], [100])
+
+
+def test_ceiling_of_platelets():
+    table = pd.DataFrame({"count": [10, 4], "components": [9, 5]})
+    assert field_reports.ceiling(table) == pytest.approx((90 + 75) / 2)
