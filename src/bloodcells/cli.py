@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 import bloodcells
-from bloodcells import chapters, paths
+from bloodcells import chapters
 from bloodcells.errors import UserError
 
 
@@ -323,19 +323,21 @@ def _check_names(names):
 
 def _locate(name):
     """Say in words where the files of a dataset are; they are looked for, not verified."""
-    import csv
-
     from bloodcells import datasets
+    from bloodcells.registry import read_files
 
-    with (paths.data_dir() / "registry" / f"{name}.csv").open(newline="", encoding="utf-8") as stream:
-        files = [row["path"] for row in csv.DictReader(stream)]
-    n_cached = sum((datasets.default_cache() / name / file).is_file() for file in files)
+    files = read_files(name)
+    n_cached = sum(
+        any((datasets.default_cache() / name / form.path).is_file() for form in file.forms) for file in files
+    )
     mirror = datasets.default_mirror()
     if n_cached == len(files):
         return "cache"
     if mirror is not None and mirror.startswith(("http://", "https://")):
         here = "mirror (a URL, not asked)"
-    elif mirror is not None and all((Path(mirror).expanduser() / name / file).is_file() for file in files):
+    elif mirror is not None and all(
+        (Path(mirror).expanduser() / name / file.path).is_file() for file in files
+    ):
         here = "mirror"
     else:
         here = "not here"

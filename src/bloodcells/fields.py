@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bloodcells import datasets
+from bloodcells.counting.settings import CELLS
 from bloodcells.errors import UserError
 from bloodcells.registry import FIELD_DATASETS, read_counts_file, read_files
-
-CELLS = ("rbc", "wbc", "plt")
-"""Kinds of cells: red cells, white cells and platelets."""
 
 PARTS = ("train", "test", "paper", "counted", "masked", "phase1")
 NAMES = (*FIELD_DATASETS, "synthetic")

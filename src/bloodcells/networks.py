@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from bloodcells.counting.find import METHODS
+from bloodcells.counting.settings import CELLS
 from bloodcells.errors import UserError
-
-CELLS = ("rbc", "wbc", "plt")
-"""Kinds of cells: red cells, white cells and platelets."""
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 """Folder of the shipped networks."""

@@ -37,10 +37,28 @@ SETTINGS = {
         },
     },
     "plt": {
-        "cht": {"size": 0.35, "min_distance": 1.0, "min_votes": 0.5, "radius_range": (0.5, 2.0)},
-        "ccl": {"size": 0.35, "min_area": 0.1},
-        "edt": {"size": 0.35, "min_distance": 0.8, "min_height": 0.2, "min_area": 0.1},
-        "tree": {"size": 0.35, "levels": (0.5, 0.7, 0.9), "min_area": 0.1, "max_area": 3.0},
+        "cht": {
+            "size": 0.35,
+            "min_distance": 1.0,
+            "min_votes": 2.0,
+            "edge_contrast": 0.25,
+            "radius_range": (0.4, 1.6),
+        },
+        "ccl": {"size": 0.35, "mask_threshold": 0.85, "min_area": 0.35},
+        "edt": {"size": 0.35, "mask_threshold": 0.9, "min_distance": 0.8, "min_height": 0.5, "min_area": 0.2},
+        "tree": {
+            "size": 0.35,
+            "levels": (0.85, 0.95),
+            "min_area": 0.35,
+            "max_area": 3.0,
+            "min_height": 0.5,
+        },
     },
 }
 """Keyword arguments of `bloodcells.counting.find.find_cells`, by kind of cell and method."""
+
+CELLS = tuple(SETTINGS)
+"""Kinds of cells: red cells, white cells and platelets."""
+
+BEST = {"rbc": "tree", "wbc": "tree", "plt": "edt"}
+"""For each kind the method that came out best when the parameters were chosen; `bloodcells count` uses it."""
