@@ -9,6 +9,7 @@ from bloodcells import datasets
 from bloodcells.counting.settings import CELLS
 from bloodcells.errors import UserError
 from bloodcells.registry import FIELD_DATASETS, read_counts_file, read_files
+from bloodcells.working_scale import make_target, to_working_scale
 
 PARTS = ("train", "test", "paper", "counted", "masked", "phase1")
 NAMES = (*FIELD_DATASETS, "synthetic")
@@ -172,6 +173,38 @@ def load_field(name, image_id, *, cache=None, mirror=None, upstream=None, timeou
         outlines = _parse_outlines(name, *datasets.read_file(name, files["polygons-rbc"], folders))
     counts = read_counts(name, registry=registry).set_index("image_id").loc[image_id].dropna()
     return Field(name, image_id, image, masks, outlines, {cell: int(n) for cell, n in counts.items()})
+
+
+def load_working_fields(name, cell, part, *, heads, cell_radius, limit=None):
+    """Read the fields of a part at the working scale, with the targets of a network.
+
+    Parameters
+    ----------
+    name, cell, part, limit
+        As in `list_fields`.
+    heads : sequence of {"mask", "edge"}
+        What each output of the network shall show.
+    cell_radius : float
+        Radius that red cells shall have, pixels.
+
+    Returns
+    -------
+    images : list of ndarray of uint8, shape (M, N, 3)
+    targets : list of ndarray of uint8, shape (M, N, len(heads))
+        0 or 1; see `bloodcells.working_scale.make_target`.
+
+    Raises
+    ------
+    DataUnavailableError, UserError
+        As in `load_field`, and if a field lacks the truth that is asked for.
+    """
+    images, targets = [], []
+    for image_id in list_fields(name, cell, part, limit=limit):
+        field = load_field(name, image_id)
+        image, scale = to_working_scale(field.image, cell_radius=cell_radius)
+        images.append(image)
+        targets.append(make_target(field, image.shape[:2], scale, cell=cell, heads=heads))
+    return images, targets
 
 
 def read_counts(name, *, registry=None):
