@@ -156,3 +156,10 @@ def test_the_value_table_is_laid_out_like_the_papers():
     # Table 1, Jiangxi, "Our method"; Table 2, BCISC, "Unet (Relu)".
     assert table.loc[("jiangxi", "WCSegNet")].tolist() == [0.9805, 0.9790, 0.9653, 0.9599]
     assert table.loc[("bcisc", "U-Net (ReLU)")].tolist() == [0.9983, 0.9501, 0.9506, 0.9319]
+
+
+def test_figures_of_one_dataset_keep_their_targets_apart():
+    table = claims.value_table("02_gharbi2023_dounet")
+    accuracy = table.loc[(slice(None), "all-idb1/test", "SegNet"), "mask_accuracy"]
+    # gharbi2023, section IV-B.
+    assert accuracy.droplevel([1, 2]).to_dict() == {"rbc": 0.9586, "wbc": 0.9972, "plt": 0.9989}

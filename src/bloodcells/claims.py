@@ -110,11 +110,17 @@ def value_table(chapter, *, path=CLAIMS):
     Returns
     -------
     pandas.DataFrame
-        Rows are datasets and methods, columns metrics; not-a-number where the paper has no figure.
+        Rows are datasets and methods (and targets, where one dataset has several), columns metrics;
+        not-a-number where the paper has no figure.
     """
     table = pd.DataFrame([claim for claim in load(chapter, path=path) if claim["kind"] == "value"])
     table["method"] = table["method"].replace(METHOD_NAMES)
-    return table.pivot_table(index=["dataset", "method"], columns="metric", values="value", sort=False)
+    keys = ["dataset", "method"]
+    if table.duplicated([*keys, "metric"]).any():  # the targets must be told apart
+        keys.insert(0, "target")
+    return table.pivot(index=keys, columns="metric", values="value").loc[
+        pd.MultiIndex.from_frame(table[keys].drop_duplicates()), table["metric"].drop_duplicates()
+    ]
 
 
 def claim_table(chapter, *, path=CLAIMS):
