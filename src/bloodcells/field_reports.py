@@ -16,7 +16,7 @@ RELEASED = ROOT / "book" / "results" / "02_gharbi2023_dounet" / "released.csv"
 
 
 def count_table(scores):
-    """Lay out the counting scores of runs: one row a run, group of fields and method.
+    """Lay out the counting accuracies of runs: one row a run and group of fields, one column a method.
 
     Parameters
     ----------
@@ -26,32 +26,52 @@ def count_table(scores):
     Returns
     -------
     pandas.DataFrame
-        Indexed by cells, network, group of fields and method; text: fields counted, accuracy in per cent with
-        its 95 % interval, mean absolute error and bias in cells, F1.
+        Indexed by cells, network and group of fields; the number of fields with a cell, and for each method,
+        by its short name, the accuracy in per cent with its 95 % interval, as text.
     """
-    keys = ["cells", "network", "fields", "method"]
     rows = []
     for run in scores.to_dict("records"):
-        for method, name in METHODS.items():
+        row = _row(run) | {"n": run["n_counted"]}
+        for method in METHODS:
             accuracy, low, high = (100 * run[f"{method}_accuracy{end}"] for end in ("", "_low", "_high"))
-            rows.append(
-                {
-                    "cells": run["target"],
-                    "network": claims.METHOD_NAMES.get(run["method"], run["method"]),
-                    "fields": run["dataset"].split("/")[-1],
-                    "method": name,
-                    "n": run["n_counted"],
-                    # No-break spaces: in a narrow table an interval would fall apart into three lines.
-                    "accuracy, %": f"{accuracy:.1f}\u00a0[{low:.1f},\u00a0{high:.1f}]",
-                    "mean absolute error": f"{run[f'{method}_mae']:.1f}",
-                    "bias": f"{run[f'{method}_bias']:+.1f}",
-                    "F1": "" if np.isnan(_number(run[f"{method}_f1"])) else f"{run[f'{method}_f1']:.3f}",
-                }
-            )
-    return pd.DataFrame(rows, columns=[*keys, *_COLUMNS]).set_index(keys)
+            # No-break spaces: in a narrow table an interval would fall apart into three lines.
+            row[method] = f"{accuracy:.1f}\u00a0[{low:.0f},\u00a0{high:.0f}]"
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[*_KEYS, "n", *METHODS]).set_index(_KEYS)
 
 
-_COLUMNS = ["n", "accuracy, %", "mean absolute error", "bias", "F1"]
+def error_table(scores):
+    """Lay out the errors of counts in cells, and how many cells are the right ones.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As for `count_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed as in `count_table`; for each method mean absolute error and bias, as "12.3 (-4.5)", and for
+        cells with outlines F1.
+    """
+    rows = []
+    for run in scores.to_dict("records"):
+        row = _row(run)
+        for method in METHODS:
+            row[method] = f"{run[f'{method}_mae']:.1f} ({run[f'{method}_bias']:+.1f})"
+            f1 = _number(run[f"{method}_f1"])
+            row[f"F1 {method}"] = "" if np.isnan(f1) else f"{f1:.3f}"
+        rows.append(row)
+    columns = [*METHODS, *(f"F1 {method}" for method in METHODS)]
+    return pd.DataFrame(rows, columns=[*_KEYS, *columns]).set_index(_KEYS)
+
+
+def _row(run):
+    network = claims.METHOD_NAMES.get(run["method"], run["method"])
+    return {"cells": run["target"], "network": network, "fields": run["dataset"].split("/")[-1]}
+
+
+_KEYS = ["cells", "network", "fields"]
 
 
 def segmentation_table(scores):
@@ -143,7 +163,7 @@ def released_table(path=RELEASED, *, dataset="all-idb1"):
                 names = [f"{method}_{name}" for name in ("tp", "fp", "fn")]
                 found = chosen[names].sum() if set(names) <= set(chosen) else None
                 rows.append(
-                    dict(zip(keys, (cell, part, METHODS[method]), strict=True))
+                    dict(zip(keys, (cell, part, method), strict=True))
                     | {
                         "n": scores.n,
                         "accuracy, %": f"{scores.mean_accuracy:.1f}",
@@ -152,7 +172,7 @@ def released_table(path=RELEASED, *, dataset="all-idb1"):
                         "F1": "" if found is None else f"{object_scores(*found)['f1']:.3f}",
                     }
                 )
-    return pd.DataFrame(rows, columns=[*keys, *_COLUMNS]).set_index(keys)
+    return pd.DataFrame(rows).set_index(keys)
 
 
 def platelet_truth(dataset="all-idb1"):
