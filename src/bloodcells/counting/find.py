@@ -6,6 +6,7 @@ from bloodcells.counting.circle_hough import find_circles
 from bloodcells.counting.component_tree import label_component_tree
 from bloodcells.counting.connected_components import label_components
 from bloodcells.counting.distance_transform import label_distance_peaks
+from bloodcells.counting.regions import count_cells
 from bloodcells.errors import UserError
 
 METHODS = {
@@ -60,4 +61,4 @@ def count_objects(cells):
     -------
     int
     """
-    return len(cells) if np.issubdtype(cells.dtype, np.floating) else int(np.unique(cells[cells > 0]).size)
+    return len(cells) if np.issubdtype(cells.dtype, np.floating) else count_cells(cells)

@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from bloodcells.errors import UserError
+from bloodcells.models.layers import sigmoid_heads
 
 MARGIN = 44
 """Pixels that the unpadded convolutions take off each side of a tile."""
@@ -73,26 +74,6 @@ def build_dounet(input_shape=(188, 188, 3), *, heads=HEADS, base_filters=32, nam
         x = _conv(x, f * 2**level, f"up{level}_1")
         x = _conv(x, f * 2**level, f"up{level}_2")
     return keras.Model(inputs, sigmoid_heads(x, heads), name=name)
-
-
-def sigmoid_heads(x, heads):
-    """Add one 1 x 1 convolution with a sigmoid for each head, and stack their outputs.
-
-    Parameters
-    ----------
-    x : keras tensor, shape (N, rows, columns, channels)
-    heads : tuple of str
-        Names of the layers.
-
-    Returns
-    -------
-    keras tensor of float32, shape (N, rows, columns, len(heads))
-    """
-    # float32 whatever the precision policy: a sigmoid in half precision loses small probabilities.
-    outputs = [layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name=head)(x) for head in heads]
-    return (
-        layers.Concatenate(dtype="float32", name="probability")(outputs) if len(outputs) > 1 else outputs[0]
-    )
 
 
 def _conv(x, filters, name, *, kernel_size=3):

@@ -115,3 +115,23 @@ def check_image_shape(input_shape, *, smallest):
             f"`input_shape` must be (rows, columns, channels) with at least {smallest} rows and columns, "
             f"got {tuple(input_shape)}."
         )
+
+
+def sigmoid_heads(x, heads):
+    """Add one 1 x 1 convolution with a sigmoid for each head, and stack their outputs.
+
+    Parameters
+    ----------
+    x : keras tensor, shape (N, rows, columns, channels)
+    heads : tuple of str
+        Names of the layers.
+
+    Returns
+    -------
+    keras tensor of float32, shape (N, rows, columns, len(heads))
+    """
+    # float32 whatever the precision policy: a sigmoid in half precision loses small probabilities.
+    outputs = [layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name=head)(x) for head in heads]
+    return (
+        layers.Concatenate(dtype="float32", name="probability")(outputs) if len(outputs) > 1 else outputs[0]
+    )

@@ -14,7 +14,7 @@ import keras
 from keras import layers
 
 from bloodcells.errors import UserError
-from bloodcells.models.layers import activation
+from bloodcells.models.layers import activation, sigmoid_heads
 from bloodcells.models.pooling import MaxPoolingWithIndices, MaxUnpooling
 
 ENCODER = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
@@ -88,12 +88,11 @@ def build_segnet(
         for i in range(1, n_convs + 1):
             x = _conv(x, (width if i < n_convs else above) * base_filters, f"decoder{block}_conv{i}")
 
-    # float32 whatever the precision policy: half precision loses small probabilities.
     if n_classes is not None:
+        # float32 whatever the precision policy: half precision loses small probabilities.
         outputs = layers.Conv2D(n_classes, 1, activation="softmax", dtype="float32", name="probability")(x)
     else:
-        maps = [layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name=head)(x) for head in heads]
-        outputs = layers.Concatenate(dtype="float32", name="probability")(maps) if len(maps) > 1 else maps[0]
+        outputs = sigmoid_heads(x, heads)
     return keras.Model(inputs, outputs, name=name)
 
 
