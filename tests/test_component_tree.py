@@ -91,10 +91,10 @@ def test_flips_leave_the_count():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((np.zeros((4, 4, 1), np.float32),), r"of shape \(M, N\), got float32 of shape \(4, 4, 1\)"),
-        ((np.full((4, 4), 2.0),), r"in \[0, 1\], got 2.0 to 2.0"),
-        ((np.full((4, 4), np.nan),), r"in \[0, 1\], got nan"),
-        ((np.zeros((4, 4)), np.zeros((4, 5))), r"one shape, got \(4, 4\) and \(4, 5\)"),
+        ((np.zeros((4, 4, 1), np.float32),), r"2-D array of probabilities .*, got float32 of shape \(4, 4, 1\)"),
+        ((np.full((4, 4), 2.0),), "from 0 to 1, got values from 2.0 to 2.0"),
+        ((np.full((4, 4), np.nan),), "from 0 to 1, got values from nan"),
+        ((np.zeros((4, 4)), np.zeros((4, 5))), r"the same shape, got \(4, 4\) and \(4, 5\)"),
     ],
 )
 def test_wrong_maps(arguments, message):
@@ -103,5 +103,5 @@ def test_wrong_maps(arguments, message):
 
 
 def test_wrong_radius():
-    with pytest.raises(UserError, match="above 0 pixels, got 0"):
+    with pytest.raises(UserError, match="above 0, got 0"):
         label_component_tree(np.zeros((4, 4)), cell_radius=0)

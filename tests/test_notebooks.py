@@ -27,7 +27,7 @@ PARAMETER_FILES = sorted((ROOT / "notebooks" / "params").glob("*"))
 REDUCIBLE = {
     *("mode", "dataset", "arms", "epochs", "steps_per_epoch", "n_train", "n_val", "n_test"),
     *("image_size", "base_filters", "n_seeds"),
-    *("epochs_single", "segnet_filters"),  # of networks beside the main one of a chapter
+    *("epochs_wbc", "epochs_plt", "segnet_filters"),  # of networks beside the main one of a chapter
 }
 SECTIONS = [
     "What the paper claims",

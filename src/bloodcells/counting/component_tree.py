@@ -11,7 +11,7 @@ from scipy import ndimage as ndi
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
-from bloodcells.errors import UserError
+from bloodcells.counting.regions import check_probability, check_size, grow_labels, threshold_core
 
 
 def label_component_tree(
@@ -68,7 +68,11 @@ def label_component_tree(
     >>> int(label_component_tree(core, cell_radius=5.5).max())
     2
     """
-    probability = _core(mask, edge, cell_radius)
+    check_size("cell_radius", cell_radius, strict=True)
+    foreground, _ = threshold_core(mask, edge, mask_threshold=mask_threshold, edge_threshold=1.0)
+    probability = check_probability("mask", mask)
+    if edge is not None:
+        probability = probability * (1 - check_probability("edge", edge))
     cell_area = np.pi * cell_radius**2
     cells = []  # (window, mask in the window)
     waiting = [
@@ -93,27 +97,7 @@ def label_component_tree(
     # From top to bottom, so that equal maps get equal labels whatever the order of splitting.
     for value, (window, component) in enumerate(sorted(cells, key=_first_pixel), start=1):
         labels[window][component] = value
-    distance = cv2.distanceTransform((labels == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-    reach = ((mask > mask_threshold) & (distance <= max_growth * cell_radius)) | (labels > 0)
-    return watershed(distance, labels, mask=reach).astype(np.int32)
-
-
-def _core(mask, edge, cell_radius):
-    maps = {"mask": mask} if edge is None else {"mask": mask, "edge": edge}
-    for name, values in maps.items():
-        if np.ndim(values) != 2 or not np.issubdtype(values.dtype, np.floating):
-            raise UserError(
-                f"`{name}` must be floats of shape (M, N), got {values.dtype} of shape {values.shape}."
-            )
-        if values.size and not (values.min() >= 0 and values.max() <= 1):
-            raise UserError(
-                f"`{name}` must hold probabilities in [0, 1], got {values.min()} to {values.max()}."
-            )
-    if cell_radius <= 0:
-        raise UserError(f"`cell_radius` must be above 0 pixels, got {cell_radius}.")
-    if edge is not None and edge.shape != mask.shape:
-        raise UserError(f"`mask` and `edge` must be of one shape, got {mask.shape} and {edge.shape}.")
-    return mask if edge is None else mask * (1 - edge)
+    return grow_labels(labels, foreground, max_distance=max_growth * cell_radius)
 
 
 def _components(foreground, min_size):
