@@ -91,7 +91,10 @@ def test_flips_leave_the_count():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((np.zeros((4, 4, 1), np.float32),), r"2-D array of probabilities .*, got float32 of shape \(4, 4, 1\)"),
+        (
+            (np.zeros((4, 4, 1), np.float32),),
+            r"2-D array of probabilities .*, got float32 of shape \(4, 4, 1\)",
+        ),
         ((np.full((4, 4), 2.0),), "from 0 to 1, got values from 2.0 to 2.0"),
         ((np.full((4, 4), np.nan),), "from 0 to 1, got values from nan"),
         ((np.zeros((4, 4)), np.zeros((4, 5))), r"the same shape, got \(4, 4\) and \(4, 5\)"),

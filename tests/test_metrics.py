@@ -188,3 +188,17 @@ def test_scores_by_dataset_use_their_own_images():
     scores = metrics.score_datasets(table, ["x"], seed=0)["datasets"]
     assert scores["one"]["dice"] == 1
     assert scores["two"]["dice"] == pytest.approx(2 / 3)
+
+
+def test_gaps_of_a_class_by_hand():
+    """Recall of a class is 4/10 and 8/10; the other class, found whole by both, doesn't count."""
+    parts = []
+    for method, n_right in (("a", 4), ("b", 8)):
+        parts.append(per_image(method, n_right).assign(**{"class": "x"}))
+        parts.append(per_image(method, 10).assign(**{"class": "y"}))
+    table = pd.concat(parts)
+    rng = np.random.default_rng(0)
+    ((gap, low, high),) = metrics.bootstrap_gaps(table, ["a", "b"], "recall", rng=rng, of="x")
+    assert (gap, low, high) == pytest.approx((0.4, 0.4, 0.4))
+    ((gap, low, high),) = metrics.bootstrap_gaps(table, ["a", "b"], "recall", rng=rng, of="mean")
+    assert (gap, low, high) == pytest.approx((0.2, 0.2, 0.2))

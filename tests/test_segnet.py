@@ -144,9 +144,54 @@ def test_saving_round_trip(tmp_path):
     np.testing.assert_array_equal(*(ops.convert_to_numpy(m(images())) for m in (model, loaded)))
 
 
-@pytest.mark.parametrize("shape", [(100, 128, 3), (128, 48, 3), (128, 128), (None, 128, 3)])
-def test_sizes_that_do_not_halve_five_times_are_refused(shape):
-    with pytest.raises(UserError, match=r"multiples of 32, got \("):
+def test_the_mean_is_subtracted_in_place_of_the_scaling(tmp_path):
+    mean = (120.5, 110.25, 100.0)
+    model = build_segnet((32, 32, 3), base_filters=2, mean=mean)
+    plain = build_segnet((32, 32, 3), base_filters=2)
+    assert [layer.name for layer in model.layers] == [layer.name for layer in plain.layers]
+    assert [w.path for w in model.weights] == [w.path for w in plain.weights]
+    model.save(tmp_path / "segnet.keras")
+    loaded = keras.saving.load_model(tmp_path / "segnet.keras")
+    for network in (model, loaded):
+        x = ops.convert_to_numpy(network.get_layer("rescale")(images()))
+        assert x.dtype == np.float32
+        np.testing.assert_array_equal(x, images().astype(np.float32) - np.array(mean, np.float32))
+    np.testing.assert_array_equal(*(ops.convert_to_numpy(m(images())) for m in (model, loaded)))
+
+
+def test_the_camera_images_of_tran2019_fit():
+    model = build_segnet((360, 480, 3), n_classes=4, base_filters=1)
+    assert model.output_shape == (None, 360, 480, 4)
+    assert model.get_layer("block1_pool").input.shape == (None, 384, 480, 1)
+
+
+@pytest.mark.parametrize("mean", [None, (200.0, 100.0, 50.0)])
+@pytest.mark.parametrize("classes", [{"n_classes": 3}, {"heads": ("mask", "edge")}])
+def test_other_sizes_are_padded_with_what_becomes_zero(mean, classes):
+    """40 x 51 becomes 64 x 64: 12 rows above and below, 6 columns to the left and 7 to the right."""
+    keras.utils.set_random_seed(0)
+    options = {"base_filters": 4, "mean": mean} | classes
+    model, padded = build_segnet((40, 51, 3), **options), build_segnet((64, 64, 3), **options)
+    padded.set_weights(model.get_weights())
+    x = images(size=64).astype(np.float32)
+    inside = x[:, 12:-12, 6:-7].copy()
+    x[:] = (127.5,) * 3 if mean is None else mean
+    x[:, 12:-12, 6:-7] = inside
+    expected = ops.convert_to_numpy(padded(x))[:, 12:-12, 6:-7]
+    found = ops.convert_to_numpy(model(inside))
+    assert found.shape[:3] == (2, 40, 51)
+    assert found.std() > 1e-3  # new networks say little: the tolerance is a part of what they say
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * found.std())
+
+
+def test_multiples_of_32_are_not_padded():
+    names = {layer.name for layer in build_segnet((64, 32, 3), base_filters=1).layers}
+    assert not names & {"pad", "crop"}
+
+
+@pytest.mark.parametrize("shape", [(31, 128, 3), (128, 16, 3), (128, 128), (None, 128, 3), (0, 128, 3)])
+def test_sizes_that_can_not_be_halved_five_times_are_refused(shape):
+    with pytest.raises(UserError, match=r"at least 32 rows and columns, got \("):
         build_segnet(shape)
 
 
@@ -157,3 +202,5 @@ def test_other_errors():
         build_segnet(heads=("mask", "mask"))
     with pytest.raises(UserError, match="`n_classes` must be at least 2"):
         build_segnet(n_classes=1)
+    with pytest.raises(UserError, match=r"a number for each of 3 channels, got \(104, 117\)"):
+        build_segnet(mean=(104, 117))

@@ -7,7 +7,8 @@
   reproduced* otherwise. The difference tells the direction: a baseline that does better than its
   paper says isn't reproduced either.
 * ``order``: each of several methods is better than the one before. Every gap is judged by a paired
-  bootstrap over test images: it holds when its 95 % interval lies above 0. *Reproduced* when all
+  bootstrap over test images: it holds when its 95 % interval lies above 0. The field ``of`` names the
+  class that is scored, "any" without it, or "mean" for the mean over classes. *Reproduced* when all
   gaps hold, *not reproduced* when none does, *partly* otherwise.
 * ``bound``: a score is at least so large. *Reproduced* when it is for every seed, *partly* when it is in
   the mean.
@@ -33,6 +34,10 @@ METHOD_NAMES = {
     "dounet_b": "DO-U-Net, model B",
     "dounet": "U-Net (single output)",
     "segnet": "SegNet",
+    "segnet_vgg16": "SegNet, VGG-16 encoder",
+    "segnet_vgg16_unweighted": "SegNet, VGG-16 encoder, no class weights",
+    "segnet_random": "SegNet, random encoder",
+    "segnet_random_unweighted": "SegNet, random encoder, no class weights",
     "released": "authors' released weights",
 }
 """What tables and figures call the methods."""
@@ -74,7 +79,7 @@ def load(chapter=None, *, path=CLAIMS):
             raise UserError(
                 f"{path.name}: claim {claim.get('id')!r} has kind {kind!r}; expected {', '.join(KINDS)}."
             )
-        wrong = set(claim).symmetric_difference(_FIELDS[kind]) - {"paper_target", "headline"}
+        wrong = set(claim).symmetric_difference(_FIELDS[kind]) - {"paper_target", "headline", "of"}
         if wrong:
             raise UserError(
                 f"{path.name}: claim {claim['id']!r}: check the fields {', '.join(sorted(wrong))}."
@@ -222,7 +227,7 @@ def _judge_order(claim, scores, per_image, rng):
     images = _select(per_image, claim, dataset=claim["dataset"])
     if not set(claim["methods"]) <= set(images["method"]):
         return _not_tested(claim)
-    gaps = bootstrap_gaps(images, claim["methods"], claim["metric"], rng=rng)
+    gaps = bootstrap_gaps(images, claim["methods"], claim["metric"], rng=rng, of=claim.get("of", "any"))
     holds = [low > 0 for _, low, _ in gaps]
     text = "; ".join(f"{gap:+.4f} [{low:+.4f}, {high:+.4f}]" for gap, low, high in gaps)
     verdict = "reproduced" if all(holds) else "partly" if any(holds) else "not reproduced"

@@ -336,19 +336,21 @@ def score_datasets(per_image, types, *, seed):
     }
 
 
-def bootstrap_gaps(per_image, methods, metric, *, rng, n_resamples=1000):
+def bootstrap_gaps(per_image, methods, metric, *, rng, of="any", n_resamples=1000):
     """Differences between methods on the same images, with paired bootstrap intervals.
 
     Parameters
     ----------
     per_image : pandas.DataFrame
-        Rows with ``method``, ``seed``, ``image_id``, ``class``, ``tp``, ``fp``, ``fn`` and ``tn``; only
-        the class "any" is used, and the seeds of a method are added up.
+        Rows with ``method``, ``seed``, ``image_id``, ``class``, ``tp``, ``fp``, ``fn`` and ``tn``; the seeds
+        of a method are added up.
     methods : sequence of str
         In the order claimed, the worst first.
     metric : str
         One of `PIXEL_SCORES`.
     rng : numpy.random.Generator
+    of : str
+        The class whose pixels are scored, or "mean" for the mean over all classes there are.
     n_resamples : int
 
     Returns
@@ -357,9 +359,15 @@ def bootstrap_gaps(per_image, methods, metric, *, rng, n_resamples=1000):
         For each pair of neighbours: score of the later method minus that of the earlier one, pooled over
         images and seeds, and the 95 % interval, (gap, low, high).
     """
-    images = per_image[per_image["class"] == "any"]
+    classes = sorted(per_image["class"].unique()) if of == "mean" else [of]
     columns = ["tp", "fp", "fn", "tn"]
-    tables = [images[images["method"] == m].groupby("image_id")[columns].sum().sort_index() for m in methods]
+    # One row an image, and for each class its four counts.
+    tables = [
+        per_image[(per_image["method"] == method) & per_image["class"].isin(classes)]
+        .pivot_table(index="image_id", columns="class", values=columns, aggfunc="sum")
+        .sort_index()
+        for method in methods
+    ]
     for method, table in zip(methods, tables, strict=True):
         if not table.index.equals(tables[0].index):
             raise UserError(
@@ -367,10 +375,19 @@ def bootstrap_gaps(per_image, methods, metric, *, rng, n_resamples=1000):
             )
 
     # A method trained with more seeds has larger counts; every score is a ratio, so that cancels.
-    counts = np.stack([table.to_numpy(dtype=np.int64) for table in tables])
-    drawn = rng.integers(counts.shape[1], size=(n_resamples, counts.shape[1]))
-    resampled = pixel_scores(*np.moveaxis(counts[:, drawn].sum(axis=2), -1, 0))[metric]
-    whole = pixel_scores(*np.moveaxis(counts.sum(axis=1), -1, 0))[metric]
+    counts = np.stack(
+        [
+            [table[name].reindex(columns=classes, fill_value=0).to_numpy(np.int64) for name in columns]
+            for table in tables
+        ]
+    )  # methods, counts, images, classes
+
+    def score(total):
+        return pixel_scores(*np.moveaxis(total, 1, 0))[metric].mean(axis=-1)
+
+    drawn = rng.integers(counts.shape[2], size=(n_resamples, counts.shape[2]))
+    resampled = score(counts[:, :, drawn].sum(axis=3))
+    whole = score(counts.sum(axis=2))
     gaps = []
     for earlier in range(len(methods) - 1):
         differences = resampled[earlier + 1] - resampled[earlier]

@@ -66,6 +66,47 @@ def outline_classes(image, classes, colours):
     return drawn
 
 
+def overlay_classes(image, labels, classes, colours, *, opacity=0.45):
+    """Lay the colour of its class over each pixel of an image; pixels without a label keep their own.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (M, N, 3)
+    labels : ndarray of uint8, shape (M, N)
+        Class i is ``classes[i]``; anything else is no label.
+    classes : sequence of str
+    colours : dict of str to str
+        Class to colour.
+    opacity : float
+        Of the colour, in [0, 1].
+
+    Returns
+    -------
+    ndarray of float, shape (M, N, 3)
+        In [0, 1].
+    """
+    palette = np.array([to_rgb(colours[name]) for name in classes])
+    drawn, labelled = image / 255, labels < len(classes)
+    drawn[labelled] = (1 - opacity) * drawn[labelled] + opacity * palette[labels[labelled]]
+    return drawn
+
+
+def plot_confusion(axis, table, *, title=None):
+    """Show a confusion matrix in per cent of the true classes.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    table : pandas.DataFrame of float
+        From `bloodcells.class_reports.confusion_table`.
+    title : str, optional
+    """
+    sns.heatmap(
+        table, annot=True, fmt=".1f", vmin=0, vmax=100, cmap="Blues", cbar=False, square=True, ax=axis
+    )
+    axis.set(title=title)
+
+
 def plot_cells(samples, *, n_columns=3):
     """Show images of single cells over their truth.
 

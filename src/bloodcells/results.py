@@ -24,7 +24,7 @@ from pathlib import Path
 import filelock
 import pandas as pd
 
-from bloodcells import datasets, fields
+from bloodcells import crops, datasets, fields
 from bloodcells.errors import UserError
 from bloodcells.files import write_json, write_text
 from bloodcells.paths import ROOT, data_dir
@@ -191,9 +191,9 @@ def provenance(run, datasets_used):
 
     commit, dirty = git_state()
     files = [
-        data_dir() / folder / f"{name}.csv"
+        data_dir() / f"{stem.format(name)}.csv"
         for name in datasets_used
-        for folder in ("registry", "splits", "counts")
+        for stem in ("registry/{}", "splits/{}", "splits/{}_crops", "counts/{}")
     ]
     return {
         "commit": commit,
@@ -206,7 +206,7 @@ def provenance(run, datasets_used):
         "sha256": {
             path.relative_to(data_dir()).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in files
-            if path.exists()  # drawn smears have none of them, single cells no counts
+            if path.exists()  # drawn smears have none of them, single cells no crops and no counts
         },
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_s": round(time.perf_counter() - run.started, 1),
@@ -310,8 +310,10 @@ def _check_promotable(folder):
 def _test_images(name, config):
     """Ids of the test images that a run must have predicted."""
     if name in datasets.FIELD_DATASETS:
-        cell = config["arm"].split("/")[1]
-        return set(fields.list_fields(name, cell, "test"))
+        target = config["arm"].split("/")[1]
+        if target == "classes":
+            return set(crops.list_crops(name, "test")["image_id"])
+        return set(fields.list_fields(name, target, "test"))
     split = datasets.read_split(name)
     chosen = (split["split"] == "test") & split["cell_type"].isin(config["cell_types"])
     return set(split.loc[chosen, "image_id"])

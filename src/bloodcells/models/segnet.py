@@ -14,7 +14,7 @@ import keras
 from keras import layers
 
 from bloodcells.errors import UserError
-from bloodcells.models.layers import activation, sigmoid_heads
+from bloodcells.models.layers import activation, crop, pad_to_multiple, sigmoid_heads
 from bloodcells.models.pooling import MaxPoolingWithIndices, MaxUnpooling
 
 ENCODER = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
@@ -23,14 +23,14 @@ _FACTOR = 2 ** len(ENCODER)
 
 
 def build_segnet(
-    input_shape=(128, 128, 3), *, heads=("mask",), n_classes=None, base_filters=64, name="segnet"
+    input_shape=(128, 128, 3), *, heads=("mask",), n_classes=None, base_filters=64, mean=None, name="segnet"
 ):
     """Build a SegNet: 13 convolutions down, 13 up, and max pooling indices instead of skip connections.
 
     Parameters
     ----------
     input_shape : tuple of int
-        (rows, columns, channels); rows and columns are multiples of 32. [2]_ has 128 x 128.
+        (rows, columns, channels), at least 32 rows and columns. [2]_ has 128 x 128.
     heads : tuple of str
         Names of the outputs, one sigmoid each: ("mask",), or ("mask", "edge") for the dual-output form
         that [2]_ uses for red cells.
@@ -39,6 +39,9 @@ def build_segnet(
         heads. [2]_ describes that output too, but its masks and edges need sigmoids: they overlap.
     base_filters : int
         Filters of the first block (64 in [1]_ to [3]_); all widths follow.
+    mean : sequence of float, optional
+        What to subtract from each channel, in [0, 255], instead of scaling the images to [-1, 1]: the
+        trained weights of `bloodcells.models.vgg16_weights` need it.
     name : str
         Name of the model.
 
@@ -62,6 +65,9 @@ def build_segnet(
     1 x 1. The encoder's convolutions are named as in `keras.applications.VGG16`, so that its weights can be
     copied by name.
 
+    Rows and columns that are no multiples of 32 are padded with zeros to the next one, half on each side,
+    after the mean has been subtracted or the images scaled; the padding is cropped from the last maps.
+
     The code that the authors of [2]_ published differs from what [1]_ and [2]_ say, which is what is built
     here: it pools overlapping 3 x 3 windows, so that two windows may remember one place, and its last decoder
     block has one convolution in place of two.
@@ -71,9 +77,13 @@ def build_segnet(
     >>> build_segnet(heads=("mask", "edge"), base_filters=2).output_shape
     (None, 128, 128, 2)
     """
-    _check(input_shape, heads, n_classes)
+    _check(input_shape, heads, n_classes, mean)
     inputs = keras.Input(input_shape, name="image")
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="rescale")(inputs)
+    if mean is None:
+        x = layers.Rescaling(1 / 127.5, offset=-1, name="rescale")(inputs)
+    else:
+        x = layers.Rescaling(1.0, offset=[-float(value) for value in mean], name="rescale")(inputs)
+    x, padding = pad_to_multiple(x, _FACTOR)
 
     indices = []
     for block, (width, n_convs) in enumerate(ENCODER, start=1):
@@ -88,6 +98,7 @@ def build_segnet(
         for i in range(1, n_convs + 1):
             x = _conv(x, (width if i < n_convs else above) * base_filters, f"decoder{block}_conv{i}")
 
+    x = crop(x, padding)
     if n_classes is not None:
         # float32 whatever the precision policy: half precision loses small probabilities.
         outputs = layers.Conv2D(n_classes, 1, activation="softmax", dtype="float32", name="probability")(x)
@@ -103,13 +114,14 @@ def _conv(x, filters, name):
     return activation("relu", f"{name}_relu")(x)
 
 
-def _check(input_shape, heads, n_classes):
-    sizes = input_shape[:2]
-    if len(input_shape) != 3 or any(not size or size % _FACTOR for size in sizes):
+def _check(input_shape, heads, n_classes, mean):
+    if len(input_shape) != 3 or any(not size or size < _FACTOR for size in input_shape[:2]):
         raise UserError(
-            f"`input_shape` must be (rows, columns, channels) with rows and columns multiples of {_FACTOR}, "
+            f"`input_shape` must be (rows, columns, channels) with at least {_FACTOR} rows and columns, "
             f"got {tuple(input_shape)}."
         )
+    if mean is not None and len(mean) != input_shape[2]:
+        raise UserError(f"`mean` must have a number for each of {input_shape[2]} channels, got {mean}.")
     if n_classes is not None and n_classes < 2:
         raise UserError(f"`n_classes` must be at least 2, or None for sigmoid heads, got {n_classes}.")
     if n_classes is None and (not heads or len(set(heads)) != len(heads)):
