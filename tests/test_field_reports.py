@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcells import field_reports
+from bloodcells import field_reports, fields
 
 
 @pytest.fixture
@@ -67,16 +67,32 @@ def test_published_counts_beside_ours():
 
 def test_released_weights_by_group(tmp_path):
     path = tmp_path / "released.csv"
-    rows = [("Im037_0", 105, 84, 20, 10), ("Im045_0", 601, 601, 30, 5), ("Im001_1", 215, 0, 1, 1)]
+    rows = [("Im037_0", 105, 84, 20, 10), ("Im045_0", 601, 601, 30, 5), ("Im053_1", 802, 0, 1, 1)]
     columns = ["image_id", "n_true", "n_cht", "cht_tp", "cht_fp"]
+    others = [
+        one for one in fields.list_fields("all-idb1", "rbc", "paper") if one not in dict(r[:2] for r in rows)
+    ]
+    rows += [(one, 10, 0, 1, 1) for one in others]
     table = pd.DataFrame(rows, columns=columns).assign(cell="rbc", cht_fn=5, n_ccl=0, n_edt=0)
     table.to_csv(path, index=False)
     found = field_reports.released_table(path)
     row = found.loc[("rbc", "test", "cht")]
-    assert row["n"] == 2
-    assert row["accuracy, %"] == "90.0"  # (80 + 100) / 2
-    assert row["F1"] == f"{2 * 50 / (2 * 50 + 15 + 10):.3f}"
+    assert row["n"] == 3
+    assert row["accuracy, %"] == "60.0"  # (80 + 100 + 0) / 3
+    assert row["F1"] == f"{2 * 51 / (2 * 51 + 16 + 15):.3f}"
     assert found.loc[("rbc", "paper", "ccl"), "accuracy, %"] == "0.0"
+
+
+def test_released_weights_of_half_a_group_have_no_row(tmp_path):
+    path = tmp_path / "released.csv"
+    ids = fields.list_fields("all-idb1", "plt", "test")
+    table = pd.DataFrame({"image_id": ids, "cell": "plt", "n_true": 4, "n_cht": 3, "n_ccl": 4, "n_edt": 0})
+    table.assign(cht_tp=np.nan, cht_fp=np.nan, cht_fn=np.nan).to_csv(path, index=False)
+    found = field_reports.released_table(path)
+    assert set(found.index.get_level_values("fields")) == {"test"}  # though some are among the paper's 13
+    assert found.loc[("plt", "test", "cht"), ["accuracy, %", "F1"]].tolist() == ["75.0", ""]
+    table.iloc[1:].to_csv(path, index=False)
+    assert field_reports.released_table(path).empty
 
 
 def test_agreement_takes_fields_with_a_truth():

@@ -34,7 +34,7 @@ N_FIELDS = 40  # at most, of a kind of cell
 LEVELS = {
     "rbc": [(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95), (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)],
     "wbc": [(0.5, 0.7, 0.9), (0.3, 0.5, 0.7, 0.9, 0.95)],
-    "plt": [(0.5, 0.7, 0.9), (0.3, 0.5, 0.7, 0.9)],
+    "plt": [(0.5, 0.7, 0.9), (0.7, 0.9, 0.95), (0.85, 0.95)],
 }
 GRIDS = {
     "rbc": {
@@ -61,8 +61,13 @@ GRIDS = {
                 "edge_contrast": [0.12, 0.25],
                 "radius_range": ranges,
             },
-            "ccl": {"mask_threshold": [0.3, 0.5, 0.7], "min_area": areas},
-            "edt": {"min_distance": [0.5, 0.8], "min_height": [0.3, 0.5], "min_area": areas},
+            "ccl": {"mask_threshold": thresholds, "min_area": areas},
+            "edt": {
+                "mask_threshold": thresholds,
+                "min_distance": [0.5, 0.8],
+                "min_height": [0.3, 0.5],
+                "min_area": areas,
+            },
             "tree": {
                 "levels": LEVELS[cell],
                 "min_area": areas,
@@ -71,9 +76,9 @@ GRIDS = {
                 "min_height": [0.3, 0.5],
             },
         }
-        for cell, ranges, areas, large in (
-            ("wbc", [(0.5, 1.4), (0.6, 1.6)], [0.15, 0.25, 0.35, 0.5], [1.3, 1.8, 2.5]),
-            ("plt", [(0.4, 1.6), (0.5, 2.5)], [0.05, 0.1, 0.2], [3.0, 6.0]),
+        for cell, ranges, thresholds, areas, large in (
+            ("wbc", [(0.5, 1.4), (0.6, 1.6)], [0.3, 0.5, 0.7], [0.15, 0.25, 0.35, 0.5], [1.3, 1.8, 2.5]),
+            ("plt", [(0.4, 1.6)], [0.5, 0.7, 0.85, 0.95], [0.1, 0.2, 0.35, 0.6], [3.0, 6.0]),
         )
     },
 }

@@ -39,18 +39,19 @@ SETTINGS = {
     "plt": {
         "cht": {
             "size": 0.35,
-            "min_distance": 1.0,
-            "min_votes": 2.0,
+            "min_distance": 1.2,
+            "min_votes": 1.5,
             "edge_contrast": 0.25,
             "radius_range": (0.4, 1.6),
         },
-        "ccl": {"size": 0.35, "mask_threshold": 0.85, "min_area": 0.35},
-        "edt": {"size": 0.35, "mask_threshold": 0.9, "min_distance": 0.8, "min_height": 0.5, "min_area": 0.2},
+        "ccl": {"size": 0.35, "mask_threshold": 0.85, "min_area": 0.2},
+        "edt": {"size": 0.35, "mask_threshold": 0.7, "min_distance": 0.8, "min_height": 0.3, "min_area": 0.2},
         "tree": {
             "size": 0.35,
             "levels": (0.85, 0.95),
-            "min_area": 0.35,
+            "min_area": 0.2,
             "max_area": 3.0,
+            "min_solidity": 0.85,
             "min_height": 0.5,
         },
     },
@@ -60,5 +61,5 @@ SETTINGS = {
 CELLS = tuple(SETTINGS)
 """Kinds of cells: red cells, white cells and platelets."""
 
-BEST = {"rbc": "tree", "wbc": "tree", "plt": "edt"}
+BEST = {"rbc": "tree", "wbc": "tree", "plt": "ccl"}
 """For each kind the method that came out best when the parameters were chosen; `bloodcells count` uses it."""
