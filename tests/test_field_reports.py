@@ -112,3 +112,21 @@ def test_agreement_takes_fields_with_a_truth():
 def test_ceiling_of_platelets():
     table = pd.DataFrame({"count": [10, 4], "components": [9, 5]})
     assert field_reports.ceiling(table) == pytest.approx((90 + 75) / 2)
+
+
+def test_three_counts_of_platelets_are_compared_pairwise(tmp_path):
+    ids = fields.list_fields("all-idb1", "plt", "test")
+    path = tmp_path / "released.csv"
+    pd.DataFrame({"image_id": ids, "cell": "plt", "n_ccl": np.arange(len(ids)) + 5}).to_csv(path, index=False)
+    ours = pd.DataFrame(
+        {"image_id": ids, "n_true": np.arange(len(ids)) + 1, "n_ccl": np.arange(len(ids)) + 4}
+    )
+    ours = ours.assign(method="dounet", target="plt", seed=0)
+    table = field_reports.platelet_agreement(ours, path=path)
+    assert table["bias"].tolist() == [3, 4, -1]
+    assert table["mean absolute error"].tolist() == [3, 4, 1]
+    assert table["correlation"].tolist() == [1, 1, 1]
+    # One platelet fewer than the released weights' 5, 6, ... in every field.
+    expected = np.mean([100 * (1 - 1 / n) for n in range(5, 5 + len(ids))])
+    assert table.loc[("released weights", "our network"), "accuracy, %"] == pytest.approx(expected, abs=0.05)
+    assert field_reports.platelet_agreement(pd.DataFrame(), path=path).empty

@@ -230,6 +230,59 @@ def ceiling(table):
     return count_scores(table["count"], table["components"]).mean_accuracy
 
 
+def platelet_agreement(per_image, *, method="dounet", counter="ccl", path=RELEASED, dataset="all-idb1"):
+    """Compare three counts of the platelets of the test fields, each pair: the truth and two networks.
+
+    Parameters
+    ----------
+    per_image : pandas.DataFrame
+        From `bloodcells.results.load_runs`.
+    method : str
+        Our network.
+    counter : str
+        How both networks' platelets are counted, one of "cht", "ccl" and "edt".
+    path : path-like
+        Table of ``workflow/score_released.py``, with platelets.
+    dataset : str
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by the pair, "taken for the truth" and "against it"; the number of fields, counting accuracy
+        in per cent (of fields where the first isn't 0), mean absolute error and bias in platelets, and the
+        correlation. Empty without a run.
+    """
+    keys = ["taken for the truth", "against it"]
+    columns = ["n", "accuracy, %", "mean absolute error", "bias", "correlation"]
+    if per_image.empty or not ((per_image["method"] == method) & (per_image["target"] == "plt")).any():
+        return pd.DataFrame(columns=[*keys, *columns]).set_index(keys)
+    released = pd.read_csv(path).query("cell == 'plt'").set_index("image_id")[f"n_{counter}"]
+    ours = per_image[(per_image["method"] == method) & (per_image["target"] == "plt")]
+    ours = ours[ours["seed"] == ours["seed"].min()].set_index("image_id")
+    test = [one for one in fields.list_fields(dataset, "plt", "test") if one in ours.index]
+    counts = {
+        "truth": pd.to_numeric(ours["n_true"]).loc[test],
+        "our network": pd.to_numeric(ours[f"n_{counter}"]).loc[test],
+        "released weights": released.loc[test],
+    }
+    rows = []
+    for first, second in (
+        ("truth", "our network"),
+        ("truth", "released weights"),
+        ("released weights", "our network"),
+    ):
+        scores = count_scores(counts[first], counts[second])
+        values = (
+            scores.n,
+            round(scores.mean_accuracy, 1),
+            round(scores.mae, 1),
+            round(scores.bias, 1),
+            round(np.corrcoef(counts[first], counts[second])[0, 1], 3),
+        )
+        rows.append(dict(zip([*keys, *columns], (first, second, *values), strict=True)))
+    return pd.DataFrame(rows).set_index(keys)
+
+
 def _number(value):
     return float("nan") if value is None or value == "" else float(value)
 
