@@ -130,3 +130,18 @@ def test_three_counts_of_platelets_are_compared_pairwise(tmp_path):
     expected = np.mean([100 * (1 - 1 / n) for n in range(5, 5 + len(ids))])
     assert table.loc[("released weights", "our network"), "accuracy, %"] == pytest.approx(expected, abs=0.05)
     assert field_reports.platelet_agreement(pd.DataFrame(), path=path).empty
+
+
+def test_networks_are_compared_on_training_fields_alone():
+    training = fields.list_fields("all-idb1", "rbc", "train")
+    rows = [(one, 100, 90, 80, 10, 20) for one in training] + [("Im053_1", 802, 0, 0, 0, 802)]
+    table = pd.DataFrame(rows, columns=["image_id", "n_true", "n_tree", "tree_tp", "tree_fp", "tree_fn"])
+    table = table.assign(method="dounet_a", target="rbc")
+    found = field_reports.compare_on_training(table, ["dounet_a", "dounet_b"])
+    assert list(found.index) == ["DO-U-Net, model A"]  # there is no run of the other
+    row = found.iloc[0]
+    assert row["n"] == 10
+    assert row["accuracy"] == 0.9
+    assert row["F1"] == round(2 * 80 / (2 * 80 + 10 + 20), 4)
+    assert row["sum"] == pytest.approx(0.9 + 160 / 190, abs=1e-4)
+    assert field_reports.compare_on_training(pd.DataFrame(), ["dounet_a"]).empty

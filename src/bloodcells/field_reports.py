@@ -283,6 +283,42 @@ def platelet_agreement(per_image, *, method="dounet", counter="ccl", path=RELEAS
     return pd.DataFrame(rows).set_index(keys)
 
 
+def compare_on_training(per_image, methods, *, cell="rbc", counter="tree", dataset="all-idb1"):
+    """Compare networks on the training fields of a kind of cell, to choose one without the test fields.
+
+    Parameters
+    ----------
+    per_image : pandas.DataFrame
+        From `bloodcells.results.load_runs`; every run must have been scored on all training fields.
+    methods : sequence of str
+        Networks; those without a run are left out.
+    cell, counter : str
+        Kind of cell with outlines, and one of `METHODS`.
+    dataset : str
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by network: the number of fields, the mean counting accuracy and the pooled F1 at an
+        intersection over union of 0.5, both in [0, 1], and their sum, by which counting settings are chosen.
+    """
+    rows = []
+    training = fields.list_fields(dataset, cell, "train")
+    for method in methods if len(per_image) else ():
+        chosen = (per_image["method"] == method) & (per_image["target"] == cell)
+        table = per_image[chosen & per_image["image_id"].isin(training)]
+        if table.empty:
+            continue
+        counts = table[["n_true", f"n_{counter}"]].apply(pd.to_numeric)
+        accuracy = count_scores(counts["n_true"], counts[f"n_{counter}"]).mean_accuracy / 100
+        found = table[[f"{counter}_{name}" for name in ("tp", "fp", "fn")]].apply(pd.to_numeric).sum()
+        f1 = object_scores(*found)["f1"]
+        name = claims.METHOD_NAMES.get(method, method)
+        rows.append({"network": name, "n": len(table), "accuracy": accuracy, "F1": f1, "sum": accuracy + f1})
+    columns = ["network", "n", "accuracy", "F1", "sum"]
+    return pd.DataFrame(rows, columns=columns).set_index("network").round(4)
+
+
 def _number(value):
     return float("nan") if value is None or value == "" else float(value)
 
