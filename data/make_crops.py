@@ -42,11 +42,8 @@ def hash_of(image_id):
 def choose_fields():
     """Return image ids by part."""
     groups = read_split("all-idb1").set_index("image_id")["group"]
-    usable = [
-        image_id
-        for image_id in fields.list_fields("all-idb1", "rbc", "masked")
-        if image_id in fields.list_fields("all-idb1", "wbc", "masked")
-    ]
+    red, white = (fields.list_fields("all-idb1", cell, "masked") for cell in ("rbc", "wbc"))
+    usable = [image_id for image_id in red if image_id in white]
     outlined = [one for one in fields.list_fields("all-idb1", "rbc", "paper") if one in usable]
     taken, chosen = {groups[one] for one in outlined}, list(outlined)
     for image_id in sorted(usable, key=hash_of):

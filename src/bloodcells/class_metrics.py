@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import ndimage as ndi
 
 from bloodcells.errors import UserError
-from bloodcells.metrics import confusion_matrix
+from bloodcells.metrics import check_one_an_image, confusion_matrix
 
 UNLABELLED = 255
 """Value of the pixels of the truth that carry no label; what is predicted there does not count."""
@@ -316,11 +316,7 @@ def tabulate_classes(image_ids, true, pred, class_names, *, tolerance=None):
         `boundary_f1` do.
     """
     names = _check_names(class_names)
-    if not len(image_ids) == len(true) == len(pred):
-        raise UserError(
-            "Expected one id, truth and prediction an image, "
-            f"got {len(image_ids)}, {len(true)} and {len(pred)}."
-        )
+    check_one_an_image(image_ids, true, pred)
     rows = []
     for image_id, one_true, one_pred in zip(image_ids, true, pred, strict=True):
         matrix = confusion(one_true, one_pred, len(names))

@@ -14,6 +14,7 @@ import pandas as pd
 from bloodcells import fields
 from bloodcells.cell_size import estimate_cell_radius
 from bloodcells.class_labels import CLASSES, SMALLEST, label_classes
+from bloodcells.datasets import check_limit
 from bloodcells.errors import UserError
 from bloodcells.object_metrics import fill_outline
 from bloodcells.registry import FIELD_DATASETS, read_crops
@@ -93,13 +94,12 @@ def list_crops(name, split, *, limit=None, registry=None):
         raise UserError(f"Expected a split, one of {', '.join(SPLITS)}; got {split!r}.")
     if name not in (*FIELD_DATASETS, "synthetic"):
         raise UserError(f"Expected a dataset of fields, one of {', '.join(fields.NAMES)}; got {name!r}.")
-    if limit is not None and (not isinstance(limit, int | np.integer) or limit < 1):
-        raise UserError(f"Expected a limit of 1 or more crops, or None for all; got {limit!r}.")
+    check_limit(limit, "crops")
     if name == "synthetic":
         table = _drawn_windows(split)
     else:
         table = read_crops(name, registry=registry).query("split == @split").drop(columns="split")
-    return table.reset_index(drop=True).head(len(table) if limit is None else limit)
+    return table.reset_index(drop=True)[:limit]
 
 
 def _drawn_windows(split):

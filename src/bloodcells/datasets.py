@@ -201,8 +201,7 @@ def load_split(
     """
     if split not in SPLITS:
         raise UserError(f"Expected a split, one of {', '.join(SPLITS)}; got {split!r}.")
-    if limit is not None and (not isinstance(limit, int | np.integer) or limit < 1):
-        raise UserError(f"Expected a limit of 1 or more images, or None for all; got {limit!r}.")
+    check_limit(limit, "images")
     if cell_types is not None:
         cell_types = (cell_types,) if isinstance(cell_types, str) else tuple(cell_types)
         if unknown := [repr(cell_type) for cell_type in cell_types if cell_type not in CELL_TYPES]:
@@ -290,6 +289,23 @@ def resolve(dataset, names, *, cache=None, mirror=None, upstream=None, timeout=1
         _log.warning("Drawn cells stand in for the real data: %s", error)
         return ("synthetic",)
     return names
+
+
+def check_limit(limit, what):
+    """Raise unless a limit of how many to read is None, for all, or a whole number from 1.
+
+    Parameters
+    ----------
+    limit : int or None
+    what : str
+        What is read, for the message: "images".
+
+    Raises
+    ------
+    UserError
+    """
+    if limit is not None and (not isinstance(limit, int | np.integer) or limit < 1):
+        raise UserError(f"Expected a limit of 1 or more {what}, or None for all; got {limit!r}.")
 
 
 def _cache(cache):

