@@ -5,7 +5,7 @@ import pytest
 
 from bloodcells import fields
 from bloodcells.class_metrics import UNLABELLED
-from bloodcells.crops import SHAPE, SPLITS, count_label_pixels, cut_crop, list_crops, load_crops, stack_crops
+from bloodcells.crops import SHAPES, SPLITS, count_label_pixels, cut_crop, list_crops, load_crops, stack_crops
 from bloodcells.errors import UserError
 from bloodcells.registry import read_crops, read_split
 
@@ -40,17 +40,23 @@ GRID = [(row, column) for row in range(30, 240, 45) for column in range(30, 200,
 WHITE = [(60, 240), (180, 240)]
 
 
-def test_committed_crops_are_the_papers_numbers():
-    sizes = {split: len(list_crops("all-idb1", split)) for split in SPLITS}
-    assert sizes["train"] + sizes["val"] == 29
-    assert sizes["test"] == 13
-    assert len(list_crops("all-idb1", "train", limit=3)) == 3
+@pytest.mark.parametrize(("kind", "n_seen", "n_test"), [("wide", 29, 13), ("square", 80, 20)])
+def test_committed_crops_are_the_papers_numbers(kind, n_seen, n_test):
+    sizes = {split: len(list_crops("all-idb1", split, kind)) for split in SPLITS}
+    assert sizes["train"] + sizes["val"] == n_seen
+    assert sizes["test"] == n_test
+    assert len(list_crops("all-idb1", "train", kind, limit=3)) == 3
 
 
-def test_no_place_of_a_smear_is_in_two_crops():
+def test_validation_squares_are_a_quarter_of_those_not_for_testing():
+    assert len(list_crops("all-idb1", "train", "square")) == 3 * len(list_crops("all-idb1", "val", "square"))
+
+
+def test_no_place_of_a_smear_is_in_two_wide_crops_or_in_squares_of_two_splits():
     table = read_crops("all-idb1").merge(read_split("all-idb1")[["image_id", "group"]], on="image_id")
-    assert len(table) == 42
-    assert table["group"].is_unique
+    assert not table.duplicated(["kind", "image_id"]).any()
+    assert table[table["kind"] == "wide"]["group"].is_unique
+    assert table[table["kind"] == "square"].groupby("group")["split"].nunique().max() == 1
 
 
 def test_windows_lie_in_their_fields_and_have_the_shape_of_a_crop():
@@ -59,14 +65,15 @@ def test_windows_lie_in_their_fields_and_have_the_shape_of_a_crop():
         n_rows, n_columns = sizes[row.image_id]
         assert 0 <= row.row <= n_rows - row.rows
         assert 0 <= row.column <= n_columns - row.columns
-        assert row.columns / row.rows == pytest.approx(SHAPE[1] / SHAPE[0], rel=0.005)
+        assert row.columns / row.rows == pytest.approx(SHAPES[row.kind][1] / SHAPES[row.kind][0], rel=0.005)
 
 
-def test_red_cells_of_every_test_crop_but_one_are_outlined():
+@pytest.mark.parametrize("kind", SHAPES)
+def test_red_cells_of_twelve_test_crops_are_outlined_and_of_no_other_crop(kind):
     outlined = set(fields.list_fields("all-idb1", "rbc", "paper"))
-    assert (~list_crops("all-idb1", "test")["image_id"].isin(outlined)).sum() == 1
+    assert list_crops("all-idb1", "test", kind)["image_id"].isin(outlined).sum() == 12
     for split in ("train", "val"):
-        assert not list_crops("all-idb1", split)["image_id"].isin(outlined).any()
+        assert not list_crops("all-idb1", split, kind)["image_id"].isin(outlined).any()
 
 
 def test_a_crop_holds_its_window():
@@ -98,8 +105,8 @@ def test_scaling_moves_outlines_and_radius_alike():
 
 
 def test_white_cells_count_only_where_the_mask_has_as_many_as_were_counted():
-    assert cut_crop(make_field(GRID, WHITE), (0, 200, 120, 120)).counts["wbc"] == 1
-    assert "wbc" not in cut_crop(make_field(GRID, WHITE, n_white=3), (0, 200, 120, 120)).counts
+    assert cut_crop(make_field(GRID, WHITE), (0, 200, 120, 120), (120, 120)).counts["wbc"] == 1
+    assert "wbc" not in cut_crop(make_field(GRID, WHITE, n_white=3), (0, 200, 120, 120), (120, 120)).counts
 
 
 def test_drawn_crops_need_no_files():
@@ -128,4 +135,4 @@ def test_wrong_arguments():
     with pytest.raises(UserError, match="at least one crop"):
         stack_crops([])
     with pytest.raises(UserError, match="must lie in the field one, 240 x 320 pixels; got rows 200 to 320"):
-        cut_crop(make_field(GRID, WHITE), (200, 0, 120, 160))
+        cut_crop(make_field(GRID, WHITE), (200, 0, 120, 160), (120, 160))

@@ -1,8 +1,9 @@
 """Crops of whole fields around white cells, with a class for every pixel that has one.
 
-They are the images of chapter 1. tran2019 labelled 42 crops of ALL-IDB1 by hand and never published them.
-These are a stand-in, 42 windows of 42 fields (``data/make_crops.py``) whose labels come from the published
-masks of red and white cells.
+They are the images of chapters 1 and 3. tran2019 labelled 42 crops of ALL-IDB1 by hand, li2021 100 crops of
+other fields, and neither published them. These are stand-ins, 42 wide and 100 square windows of as many
+fields of ALL-IDB1 (``data/make_crops.py``), whose labels come from the published masks of red and white
+cells.
 """
 
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from bloodcells.registry import FIELD_DATASETS, read_crops
 from bloodcells.resizing import resize_image
 from bloodcells.working_scale import scale_outlines
 
-SHAPE = (360, 480)
-"""Rows and columns of a crop, section IV of tran2019."""
+SHAPES = {"wide": (360, 480), "square": (256, 256)}
+"""Rows and columns of a crop by its kind: section IV of tran2019, section 2 of li2021."""
 SPLITS = ("train", "val", "test")
 
 COUNTED_AREA = 0.1
@@ -60,7 +61,7 @@ class Crop:
     counts: dict
 
 
-def list_crops(name, split, *, limit=None, registry=None):
+def list_crops(name, split, kind="wide", *, limit=None, registry=None):
     """List the crops of a split; no image is needed.
 
     Parameters
@@ -68,6 +69,8 @@ def list_crops(name, split, *, limit=None, registry=None):
     name : str
         "all-idb1", or "synthetic" for drawn fields.
     split : {"train", "val", "test"}
+    kind : {"wide", "square"}
+        Of chapter 1 or of chapter 3.
     limit : int, optional
         Keep the first `limit` crops only; all by default.
     registry : path-like, optional
@@ -77,8 +80,8 @@ def list_crops(name, split, *, limit=None, registry=None):
     -------
     pandas.DataFrame
         One row a crop: ``image_id`` of its field, ``row`` and ``column`` of the window's first pixel there,
-        ``rows`` and ``columns`` of the window, all in pixels of the field. No two crops show one place of a
-        smear.
+        ``rows`` and ``columns`` of the window, all in pixels of the field. No crops of two splits, and no two
+        wide ones, show one place of a smear.
 
     Raises
     ------
@@ -89,20 +92,25 @@ def list_crops(name, split, *, limit=None, registry=None):
     --------
     >>> [len(list_crops("all-idb1", split)) for split in SPLITS]
     [25, 4, 13]
+    >>> [len(list_crops("all-idb1", split, "square")) for split in SPLITS]
+    [60, 20, 20]
     """
     if split not in SPLITS:
         raise UserError(f"Expected a split, one of {', '.join(SPLITS)}; got {split!r}.")
     if name not in (*FIELD_DATASETS, "synthetic"):
         raise UserError(f"Expected a dataset of fields, one of {', '.join(fields.NAMES)}; got {name!r}.")
+    if kind not in SHAPES:
+        raise UserError(f"Expected a kind of crop, one of {', '.join(SHAPES)}; got {kind!r}.")
     check_limit(limit, "crops")
     if name == "synthetic":
-        table = _drawn_windows(split)
+        table = _drawn_windows(split, kind)
     else:
-        table = read_crops(name, registry=registry).query("split == @split").drop(columns="split")
+        table = read_crops(name, registry=registry).query("kind == @kind and split == @split")
+        table = table.drop(columns=["kind", "split"])
     return table.reset_index(drop=True)[:limit]
 
 
-def _drawn_windows(split):
+def _drawn_windows(split, kind):
     """Windows in the middle of drawn fields, three quarters of their height."""
     from bloodcells import drawn_fields
 
@@ -111,22 +119,22 @@ def _drawn_windows(split):
         image_ids = image_ids[:-_N_DRAWN_VAL] if split == "train" else image_ids[-_N_DRAWN_VAL:]
     n_rows, n_columns = drawn_fields.SHAPE
     rows = n_rows * 3 // 4
-    columns = rows * SHAPE[1] // SHAPE[0]
+    columns = rows * SHAPES[kind][1] // SHAPES[kind][0]
     table = pd.DataFrame({"image_id": image_ids})
     return table.assign(
         row=(n_rows - rows) // 2, column=(n_columns - columns) // 2, rows=rows, columns=columns
     )
 
 
-def load_crops(name, split, *, shape=SHAPE, limit=None, registry=None):
+def load_crops(name, split, kind="wide", *, shape=None, limit=None, registry=None):
     """Read the crops of a split, fetching what is not at hand.
 
     Parameters
     ----------
-    name, split, limit, registry
+    name, split, kind, limit, registry
         As in `list_crops`.
-    shape : tuple of int
-        Rows and columns that they are resized to.
+    shape : tuple of int, optional
+        Rows and columns that they are resized to; those of `SHAPES` by default.
 
     Returns
     -------
@@ -144,13 +152,18 @@ def load_crops(name, split, *, shape=SHAPE, limit=None, registry=None):
     counted by their outlines. White cells are by the components of their mask, and only in fields where the
     number of components is the number counted by hand: elsewhere white cells touch, or one has two of them.
     """
+    table = list_crops(name, split, kind, limit=limit, registry=registry)
     return [
-        cut_crop(fields.load_field(name, row.image_id), (row.row, row.column, row.rows, row.columns), shape)
-        for row in list_crops(name, split, limit=limit, registry=registry).itertuples()
+        cut_crop(
+            fields.load_field(name, row.image_id),
+            (row.row, row.column, row.rows, row.columns),
+            shape or SHAPES[kind],
+        )
+        for row in table.itertuples()
     ]
 
 
-def cut_crop(field, window, shape=SHAPE):
+def cut_crop(field, window, shape):
     """Cut one crop out of a field.
 
     Parameters

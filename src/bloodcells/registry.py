@@ -118,7 +118,7 @@ def read_counts_file(name, *, registry=None):
 
 
 def read_crops(name, *, registry=None):
-    """Read the committed windows of chapter 1; no image is needed.
+    """Read the committed windows of chapters 1 and 3; no image is needed.
 
     Parameters
     ----------
@@ -128,8 +128,8 @@ def read_crops(name, *, registry=None):
     Returns
     -------
     pandas.DataFrame
-        Columns ``image_id`` and ``split`` ("train", "val" or "test"), both str, and ``row``, ``column``,
-        ``rows`` and ``columns`` of the window, pixels of the field.
+        Columns ``kind`` ("wide" or "square"), ``image_id`` and ``split`` ("train", "val" or "test"), all str,
+        and ``row``, ``column``, ``rows`` and ``columns`` of the window, pixels of the field.
 
     Raises
     ------
