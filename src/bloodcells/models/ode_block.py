@@ -1,0 +1,168 @@
+"""ODE block: a layer whose output is the solution of a differential equation that starts at its input.
+
+References
+----------
+.. [1] D. Li et al., "Robust Blood Cell Image Segmentation Method Based on Neural Ordinary Differential
+   Equations", Computational and Mathematical Methods in Medicine, 2021, 5590180, doi:10.1155/2021/5590180,
+   section 3.1, equations 3 to 5, figure 4
+.. [2] R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud, "Neural Ordinary Differential Equations",
+   NeurIPS 2018, arXiv:1806.07366
+"""
+
+import keras
+from keras import layers, ops
+
+from bloodcells.errors import UserError
+from bloodcells.ode.adjoint import solve
+from bloodcells.ode.dormand_prince import integrate
+from bloodcells.ode.fixed_steps import METHODS, integrate_steps
+
+SOLVERS = ("dormand_prince", *METHODS)
+
+
+@keras.saving.register_keras_serializable(package="bloodcells")
+class ODEBlock(layers.Layer):
+    """Feature maps h(0) to h(1), where dh/dt = f(h, t, θ) ([1]_, equation 3).
+
+    Parameters
+    ----------
+    tolerance : float
+        Of the adaptive solver, see `bloodcells.ode.dormand_prince.integrate`. May be changed after training.
+    solver : {"dormand_prince", "euler", "rk4"}
+        "dormand_prince" chooses its steps, and its gradients come by the adjoint method; the others take
+        `n_steps` equal ones, and gradients go back through these.
+    n_steps : int
+        Of "euler" and "rk4".
+    name, dtype, trainable
+        As for every Keras layer. The state is float32 whatever the precision policy: half precision can't
+        hold a tolerance.
+
+    Notes
+    -----
+    f is that of a residual block: two 3 x 3 convolutions, zero-padded, as many filters as the input has
+    channels, with a ReLU between them. Before each of them the time is added as one more channel, the same
+    everywhere ([2]_; [1]_ says only that it is fed in); it is added here as the image that a convolution
+    makes of that channel. There is no normalisation in f: its derivative by h would depend on the whole
+    batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> block = ODEBlock(solver="euler")  # one step: a residual block
+    >>> h = np.ones((1, 4, 4, 2), "float32")
+    >>> after = block(h)
+    >>> bool(np.allclose(after, h + block.rate(0.0, h, *block.parameters)))
+    True
+    """
+
+    def __init__(self, *, tolerance=1e-3, solver="dormand_prince", n_steps=1, **kwargs):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        if solver not in SOLVERS:
+            raise UserError(f"`solver` must be one of {', '.join(SOLVERS)}, got {solver!r}.")
+        if not tolerance > 0:
+            raise UserError(f"`tolerance` must be above 0, got {tolerance!r}.")
+        if n_steps < 1:
+            raise UserError(f"`n_steps` must be at least 1, got {n_steps!r}.")
+        self.tolerance, self.solver, self.n_steps = tolerance, solver, n_steps
+
+    def build(self, input_shape):
+        n = input_shape[-1]
+        self.parameters = []
+        for i in (1, 2):
+            shapes = {"kernel": (3, 3, n, n), "time_kernel": (3, 3, 1, n), "bias": (n,)}
+            for what, shape in shapes.items():
+                self.parameters.append(
+                    self.add_weight(
+                        shape=shape,
+                        initializer="zeros" if what == "bias" else "he_normal",
+                        name=f"{what}{i}",
+                    )
+                )
+
+    @staticmethod
+    def rate(t, h, kernel1, time1, bias1, kernel2, time2, bias2):
+        """Return f(h, t, θ).
+
+        Parameters
+        ----------
+        t : tensor of float, scalar
+        h : tensor of float32, shape (N, rows, columns, channels)
+        kernel1, time1, bias1, kernel2, time2, bias2 : tensor
+            The parameters θ: of each convolution the kernel, its part for the time, and the bias.
+
+        Returns
+        -------
+        tensor of float32, of the shape of `h`
+        """
+        ones = ops.ones_like(h[:1, :, :, :1])
+
+        def convolve(x, kernel, time_kernel, bias):
+            return _conv(x, kernel) + (t * _conv(ones, time_kernel) + bias)
+
+        return convolve(ops.relu(convolve(h, kernel1, time1, bias1)), kernel2, time2, bias2)
+
+    def call(self, h):
+        # Copies, since TensorFlow's custom gradients take tensors only, and no variables.
+        parameters = [ops.copy(parameter) for parameter in self.parameters]
+        if self.solver == "dormand_prince":
+            return solve(self.rate, h, parameters, 0.0, 1.0, tolerance=self.tolerance)
+        return integrate_steps(self._rate, h, 0.0, 1.0, n_steps=self.n_steps, method=self.solver)
+
+    def _rate(self, t, h):
+        return self.rate(t, h, *self.parameters)
+
+    def count_evaluations(self, h):
+        """Return how often f is evaluated to solve from a batch of feature maps.
+
+        Parameters
+        ----------
+        h : tensor of float32, shape (N, rows, columns, channels)
+
+        Returns
+        -------
+        int
+        """
+        if self.solver != "dormand_prince":
+            return self.n_steps * {"euler": 1, "rk4": 4}[self.solver]
+        return int(integrate(lambda t, h: [self._rate(t, h)], [h], 0.0, 1.0, tolerance=self.tolerance)[2])
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def compute_output_spec(self, h):
+        return keras.KerasTensor(h.shape, dtype="float32")  # without a loop over tensors that have no values
+
+    def get_config(self):
+        own = {"tolerance": self.tolerance, "solver": self.solver, "n_steps": self.n_steps}
+        return super().get_config() | own
+
+
+def count_evaluations(model, images):
+    """Count how often each ODE block of a network evaluates its f.
+
+    Parameters
+    ----------
+    model : keras.Model
+    images : ndarray, shape (N, rows, columns, channels)
+        One batch; they share their steps.
+
+    Returns
+    -------
+    dict of str to int
+        By name of the block, in the order of the network.
+    """
+    blocks = [layer for layer in model.layers if isinstance(layer, ODEBlock)]
+    inputs = keras.Model(model.input, [block.input for block in blocks]) if blocks else None
+    counts = {}
+    for block, h in zip(blocks, _as_list(inputs(images)) if blocks else (), strict=True):
+        counts[block.name] = block.count_evaluations(h)
+    return counts
+
+
+def _as_list(value):
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _conv(x, kernel):
+    return ops.conv(x, kernel, padding="same", data_format="channels_last")

@@ -1,0 +1,1 @@
+"""Ordinary differential equations as parts of networks: solvers, and gradients through them."""
