@@ -20,6 +20,10 @@ RATIO = {
     "id": "r", "chapter": "05_x", "kind": "ratio", "where": "text", "claim": "epochs", "target": "nucleus",
     "methods": ["b", "a"], "metric": "plateau_epoch", "value": 0.3, "tolerance": 0.1,
 }  # fmt: skip
+SPREAD = {
+    "id": "s", "chapter": "05_x", "kind": "spread", "where": "text", "claim": "alike", "target": "nucleus",
+    "dataset": "d", "methods": ["a", "b"], "metric": "dice", "value": 0.02,
+}  # fmt: skip
 
 
 def scores(**by_method):
@@ -104,7 +108,19 @@ def test_ratio_claims(epochs, expected):
     assert verdict(RATIO, scores(**epochs).rename(columns={"dice": "plateau_epoch"})) == expected
 
 
-@pytest.mark.parametrize("claim", [VALUE, BOUND, ORDER, RATIO])
+@pytest.mark.parametrize(
+    ("dice", "expected"),
+    [
+        ({"a": [0.80, 0.84], "b": [0.83, 0.83]}, "reproduced"),  # means 0.82 and 0.83, seeds wider apart
+        ({"a": [0.80], "b": [0.83], "z": [0.82]}, "not reproduced"),
+        ({"a": [0.80], "b": [0.81], "z": [0.1]}, "reproduced"),  # z is not claimed
+    ],
+)
+def test_spread_claims(dice, expected):
+    assert verdict(SPREAD, scores(**dice)) == expected
+
+
+@pytest.mark.parametrize("claim", [VALUE, BOUND, ORDER, RATIO, SPREAD])
 def test_nothing_is_judged_without_runs(claim):
     row = claims.judge([claim], pd.DataFrame(), pd.DataFrame()).iloc[0]
     assert (row["ours"], row["verdict"]) == ("no record", "not tested")

@@ -202,3 +202,14 @@ def test_gaps_of_a_class_by_hand():
     assert (gap, low, high) == pytest.approx((0.4, 0.4, 0.4))
     ((gap, low, high),) = metrics.bootstrap_gaps(table, ["a", "b"], "recall", rng=rng, of="mean")
     assert (gap, low, high) == pytest.approx((0.2, 0.2, 0.2))
+
+
+def test_gaps_of_all_classes_added_up_by_hand():
+    """Class x has 10 true pixels an image and y 30: recalls 4/10 and 30/30 make 34/40, 8/10 make 38/40."""
+    parts = []
+    for method, n_right in (("a", 4), ("b", 8)):
+        parts.append(per_image(method, n_right).assign(**{"class": "x"}))
+        parts.append(per_image(method, 10).assign(**{"class": "y"}, tp=30, fn=0))
+    rng = np.random.default_rng(0)
+    ((gap, low, high),) = metrics.bootstrap_gaps(pd.concat(parts), ["a", "b"], "recall", rng=rng, of="pooled")
+    assert (gap, low, high) == pytest.approx((0.1, 0.1, 0.1))

@@ -12,7 +12,7 @@ from keras import ops
 from scipy.ndimage import correlate
 
 from bloodcells.errors import UserError
-from bloodcells.models.ode_block import ODEBlock, count_evaluations
+from bloodcells.models.ode_block import ODEBlock, count_evaluations, set_tolerance
 
 H = np.random.default_rng(0).normal(size=(2, 6, 5, 3)).astype("float32")
 
@@ -107,6 +107,17 @@ def test_a_looser_tolerance_after_training_needs_no_more_evaluations():
     loose, n_loose = ops.convert_to_numpy(block(H)), block.count_evaluations(ops.convert_to_tensor(H))
     assert n_loose < n_strict
     assert 0 < np.abs(loose - strict).max() < 1
+
+
+def test_another_tolerance_reaches_a_network_that_has_predicted_already():
+    model = as_model(make(scale=0.2, tolerance=1e-6))
+    before, n_before = model.predict(H, verbose=0), count_evaluations(model, H)
+    set_tolerance(model, 1e-1)
+    after, n_after = model.predict(H, verbose=0), count_evaluations(model, H)
+    assert sum(n_after.values()) < sum(n_before.values())
+    assert 0 < np.abs(after - before).max() < 1
+    with pytest.raises(UserError, match="tolerance"):
+        set_tolerance(model, 0)
 
 
 @pytest.mark.parametrize(("solver", "n"), [("euler", 5), ("rk4", 20)])

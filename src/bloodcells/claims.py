@@ -1,6 +1,6 @@
 """What the papers claim, as data, and how the record judges it.
 
-``book/claims.yml`` holds four kinds of claim.
+``book/claims.yml`` holds five kinds of claim.
 
 * ``value``: a figure the paper prints, for one method, dataset and metric. *Reproduced* when the mean
   over seeds lies within the tolerance of the figure, *partly* when only some seed does, *not
@@ -8,12 +8,14 @@
   paper says isn't reproduced either.
 * ``order``: each of several methods is better than the one before. Every gap is judged by a paired
   bootstrap over test images: it holds when its 95 % interval lies above 0. The field ``of`` names the
-  class that is scored, "any" without it, or "mean" for the mean over classes. *Reproduced* when all
-  gaps hold, *not reproduced* when none does, *partly* otherwise.
+  class that is scored, "any" without it, "mean" for the mean over classes, or "pooled" for all classes
+  added up. *Reproduced* when all gaps hold, *not reproduced* when none does, *partly* otherwise.
 * ``bound``: a score is at least so large. *Reproduced* when it is for every seed, *partly* when it is in
   the mean.
 * ``ratio``: one method needs so many times as much as another. *Reproduced* when the mean over seeds
   lies within the tolerance, *partly* when it is at least on the same side of 1 for every seed.
+* ``spread``: a score is nearly the same for several methods. *Reproduced* when the largest and the smallest
+  of their means over seeds differ by no more than the value.
 
 A claim for which there is no run, or whose target the public data doesn't have, is *not tested*.
 """
@@ -38,18 +40,23 @@ METHOD_NAMES = {
     "segnet_vgg16_unweighted": "SegNet, VGG-16 encoder, no class weights",
     "segnet_random": "SegNet, random encoder",
     "segnet_random_unweighted": "SegNet, random encoder, no class weights",
+    "unet": "U-Net, half width",
+    "resnet": "ResNet",
+    "nodes_unet": "NODEs-UNet",
+    **{f"ode_unet{i}": f"ODE-UNet{i}" for i in range(1, 10)},
     "released": "authors' released weights",
 }
 """What tables and figures call the methods."""
 
 CLAIMS = ROOT / "book" / "claims.yml"
-KINDS = ("value", "bound", "order", "ratio")
+KINDS = ("value", "bound", "order", "ratio", "spread")
 _COMMON = {"id", "chapter", "kind", "where", "claim", "target"}
 _FIELDS = {
     "value": _COMMON | {"dataset", "method", "metric", "value", "tolerance"},
     "bound": _COMMON | {"dataset", "method", "metric", "value"},
     "order": _COMMON | {"dataset", "methods", "metric"},
     "ratio": _COMMON | {"methods", "metric", "value", "tolerance"},
+    "spread": _COMMON | {"dataset", "methods", "metric", "value"},
 }
 
 
@@ -115,14 +122,15 @@ def value_table(chapter, *, path=CLAIMS):
     Returns
     -------
     pandas.DataFrame
-        Rows are datasets and methods (and targets, where one dataset has several), columns metrics;
-        not-a-number where the paper has no figure.
+        Rows are datasets and methods (and targets or tables, where these are not told apart by them), columns
+        metrics; not-a-number where the paper has no figure.
     """
     table = pd.DataFrame([claim for claim in load(chapter, path=path) if claim["kind"] == "value"])
     table["method"] = table["method"].replace(METHOD_NAMES)
     keys = ["dataset", "method"]
-    if table.duplicated([*keys, "metric"]).any():  # the targets must be told apart
-        keys.insert(0, "target")
+    for more in ("target", "where"):
+        if table.duplicated([*keys, "metric"]).any() and table[more].nunique() > 1:
+            keys.insert(0, more)
     return table.pivot(index=keys, columns="metric", values="value").loc[
         pd.MultiIndex.from_frame(table[keys].drop_duplicates()), table["metric"].drop_duplicates()
     ]
@@ -164,7 +172,13 @@ def judge(claims, scores, per_image, *, seed=0):
         One row a claim: ``id``; ``headline`` (bool); and as text for people ``claim``, ``target``,
         ``paper``, ``ours``, ``difference`` and ``verdict``.
     """
-    judges = {"value": _judge_value, "bound": _judge_value, "order": _judge_order, "ratio": _judge_ratio}
+    judges = {
+        "value": _judge_value,
+        "bound": _judge_value,
+        "order": _judge_order,
+        "ratio": _judge_ratio,
+        "spread": _judge_spread,
+    }
     rows = []
     for claim in claims:
         row = {name: claim[name] for name in ("id", "claim", "target")} | {"paper": _paper(claim)}
@@ -180,6 +194,8 @@ def judge(claims, scores, per_image, *, seed=0):
 def _paper(claim):
     if claim["kind"] == "order":
         return " < ".join(METHOD_NAMES.get(method, method) for method in claim["methods"])
+    if claim["kind"] == "spread":
+        return f"within {claim['value']:.4f}"
     if claim["kind"] == "bound":
         value = claim["value"]
         return f"at least {value:.2f}" if round(value, 2) == value else f"at least {value:.3f}"
@@ -251,4 +267,17 @@ def _judge_ratio(claim, scores, per_image, rng):
         "ours": f"{ratios.mean():.2f} ({ratios.min():.2f} to {ratios.max():.2f}, {len(ratios)} seeds)",
         "difference": f"{ratios.mean() - claim['value']:+.2f}",
         "verdict": verdict,
+    }
+
+
+def _judge_spread(claim, scores, per_image, rng):
+    runs = _select(scores, claim, dataset=claim["dataset"])
+    if not set(claim["methods"]) <= set(runs["method"]):
+        return _not_tested(claim)
+    means = runs.groupby("method")[claim["metric"]].mean()[claim["methods"]].astype(float)
+    spread = means.max() - means.min()
+    return {
+        "ours": f"{spread:.4f} ({means.min():.4f} to {means.max():.4f})",
+        "difference": f"{spread - claim['value']:+.4f}",
+        "verdict": "reproduced" if spread <= claim["value"] else "not reproduced",
     }

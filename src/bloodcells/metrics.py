@@ -365,7 +365,8 @@ def bootstrap_gaps(per_image, methods, metric, *, rng, of="any", n_resamples=100
         One of `PIXEL_SCORES`.
     rng : numpy.random.Generator
     of : str
-        The class whose pixels are scored, or "mean" for the mean over all classes there are.
+        The class whose pixels are scored; "mean" for the mean over all classes there are; or "pooled", with
+        all classes added up, of which the recall is the global accuracy.
     n_resamples : int
 
     Returns
@@ -374,7 +375,7 @@ def bootstrap_gaps(per_image, methods, metric, *, rng, of="any", n_resamples=100
         For each pair of neighbours: score of the later method minus that of the earlier one, pooled over
         images and seeds, and the 95 % interval, (gap, low, high).
     """
-    classes = sorted(per_image["class"].unique()) if of == "mean" else [of]
+    classes = sorted(per_image["class"].unique()) if of in ("mean", "pooled") else [of]
     columns = ["tp", "fp", "fn", "tn"]
     # One row an image, and for each class its four counts.
     tables = [
@@ -396,6 +397,8 @@ def bootstrap_gaps(per_image, methods, metric, *, rng, of="any", n_resamples=100
             for table in tables
         ]
     )  # methods, counts, images, classes
+    if of == "pooled":
+        counts = counts.sum(axis=3, keepdims=True)
 
     def score(total):
         return pixel_scores(*np.moveaxis(total, 1, 0))[metric].mean(axis=-1)

@@ -160,6 +160,24 @@ def count_evaluations(model, images):
     return counts
 
 
+def set_tolerance(model, tolerance):
+    """Give all ODE blocks of a trained network another tolerance.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Changed in place; its weights stay.
+    tolerance : float
+        Above 0.
+    """
+    if not tolerance > 0:
+        raise UserError(f"`tolerance` must be above 0, got {tolerance!r}.")
+    for layer in model.layers:
+        if isinstance(layer, ODEBlock):
+            layer.tolerance = tolerance
+    model.make_predict_function(force=True)  # the old one has the old tolerance built in
+
+
 def _as_list(value):
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
