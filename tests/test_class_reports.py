@@ -10,7 +10,9 @@ from bloodcells.class_reports import (
     OVERALL,
     class_table,
     confusion_table,
+    cost_table,
     count_crops,
+    count_true_maps,
     crop_count_table,
     overall_table,
     score_crops,
@@ -104,8 +106,51 @@ def test_tables_hold_every_run_class_and_kind_of_cell():
     assert counts.loc["rbc", "ccl"] == "100.0\u00a0%\u00a0(0.0,\u00a0+0.0)"
 
 
+def test_a_head_that_some_runs_have_is_a_column_of_its_own():
+    crop = make_crop()
+    plain = tabulate([crop], [perfect(crop)])
+    with_head = plain.assign(n_head=[float("nan"), 9, 1])  # 9 red cells in place of 6, the white one right
+    scores = pd.concat(
+        [
+            as_runs(score_crops(with_head, seed=0), "nodes_unet"),
+            as_runs(score_crops(plain, seed=0), "unet"),
+        ]
+    )
+    table = crop_count_table(scores)
+    assert table.loc[("NODEs-UNet", "rbc"), "head"] == "50.0\u00a0%\u00a0(3.0,\u00a0+3.0)"
+    assert table.loc[("NODEs-UNet", "wbc"), "head"].startswith("100.0")
+    assert table.loc[("U-Net, half width", "rbc"), "head"] == "-"
+    assert "head" not in crop_count_table(as_runs(score_crops(plain, seed=0)))
+
+
+def test_true_maps_are_counted_one_row_a_crop():
+    crops = [make_crop("a"), make_crop("b")]
+    crops[1].labels[crops[1].labels == 2] = 255  # what has no label is no cell
+    counts = count_true_maps(crops)
+    assert counts.dtype == np.float32
+    assert counts.tolist() == [[6, 1], [6, 0]]
+
+
+def test_costs_are_multiples_of_the_baseline():
+    crop = make_crop()
+    quality = score_crops(tabulate([crop], [perfect(crop)]), seed=0)
+    costs = {"predict_s": 3.0, "n_evaluations": 26.0, "parameter_mib": 12.0}
+    scores = pd.concat(
+        [
+            as_runs(quality, "ode_unet1").assign(**costs),
+            as_runs(quality, "ode_unet1").assign(**costs | {"predict_s": 5.0, "seed": 1}),
+            as_runs(quality, "unet").assign(predict_s=0.5, n_evaluations=0.0, parameter_mib=10.0),
+        ]
+    )
+    table = cost_table(scores)
+    assert table["time"].to_dict() == {"ODE-UNet1": 8, "U-Net, half width": 1}
+    assert table["mean IoU"].tolist() == [100, 100]
+    assert table.loc["ODE-UNet1", ["evaluations", "MiB"]].tolist() == [26, 12]
+    assert cost_table(scores, baseline="resnet")["time"].isna().all()
+
+
 def test_tables_of_no_runs_are_empty():
-    for table in (overall_table, class_table, crop_count_table):
+    for table in (overall_table, class_table, crop_count_table, cost_table):
         assert table(pd.DataFrame()).empty
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 
 from bloodcells import claims
 from bloodcells.class_labels import CLASSES
-from bloodcells.class_metrics import confusion_from_table, normalise_rows, score_classes
+from bloodcells.class_metrics import UNLABELLED, confusion_from_table, normalise_rows, score_classes
 from bloodcells.counting.find import METHODS, count_objects, find_cells
 from bloodcells.counting.settings import SETTINGS
 from bloodcells.errors import UserError
@@ -63,6 +63,27 @@ def count_crops(crops, probability):
     return pd.DataFrame(rows)
 
 
+def count_true_maps(crops, *, method="tree"):
+    """Count red and white cells in the true maps of crops, for want of better counts.
+
+    Parameters
+    ----------
+    crops : list of bloodcells.crops.Crop
+    method : str
+        One of `bloodcells.counting.find.METHODS`.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, 2)
+        Red and white cells of each crop. Cells that touch are told apart by their shape, as in `count_crops`.
+    """
+    labels = np.stack([crop.labels for crop in crops])
+    perfect = np.eye(len(CLASSES), dtype=np.float32)[np.where(labels == UNLABELLED, 0, labels)]
+    counts = count_crops(crops, perfect)
+    columns = [counts[counts["class"] == cell][f"n_{method}"] for cell in COUNTED]
+    return np.column_stack(columns).astype("float32")
+
+
 def score_crops(per_image, *, seed):
     """Scores of a run, by dataset, as they go into its ``metrics.json``.
 
@@ -79,8 +100,9 @@ def score_crops(per_image, *, seed):
     dict
         ``{"datasets": {name: scores}}``: the scores of `bloodcells.class_metrics.score_classes`;
         ``share_TRUE_as_NAMED``, in [0, 1], for each two classes; and for red and white cells and each method
-        ``count_CELL_METHOD`` (counting accuracy, per cent), ``mae_...`` and ``bias_...`` (cells), and the
-        number of crops whose true count is known and not 0, ``n_counted_CELL``.
+        that has a column, "head" (of `bloodcells.models.count_head`) included, ``count_CELL_METHOD``
+        (counting accuracy, per cent), ``mae_...`` and ``bias_...`` (cells), and the number of crops whose
+        true count is known and not 0, ``n_counted_CELL``.
     """
     found = {}
     for name, table in per_image.groupby("dataset", sort=False):
@@ -94,12 +116,16 @@ def score_crops(per_image, *, seed):
         for cell in COUNTED:
             known = table[(table["class"] == cell) & (pd.to_numeric(table["n_true"]) > 0)]
             scores[f"n_counted_{cell}"] = len(known)
-            for method in METHODS:
+            for method in _counters(table):
                 counts = count_scores(pd.to_numeric(known["n_true"]), pd.to_numeric(known[f"n_{method}"]))
                 values = {"count": counts.mean_accuracy, "mae": counts.mae, "bias": counts.bias}
                 scores |= {f"{what}_{cell}_{method}": value for what, value in values.items()}
         found[name] = scores
     return {"datasets": found}
+
+
+def _counters(table):
+    return [method for method in (*METHODS, "head") if f"n_{method}" in table.columns]
 
 
 def overall_table(scores):
@@ -150,6 +176,38 @@ def class_table(scores):
     return pd.DataFrame(rows, columns=[*keys, *OF_A_CLASS.values()]).set_index(keys).round(3)
 
 
+def cost_table(scores, *, baseline="unet"):
+    """Lay out scores beside their costs, like li2021's Tables 1 and 2.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As for `overall_table`, with ``predict_s``, ``n_evaluations`` and ``parameter_mib`` of each run.
+    baseline : str
+        Method whose time is 1; without a run of it, times are not-a-number.
+
+    Returns
+    -------
+    pandas.DataFrame of float
+        Indexed by network, means over seeds: scores in per cent; ``time`` of a prediction as a multiple of
+        the baseline's; ``evaluations`` of f in all ODE blocks, for one image; ``MiB`` of parameters.
+    """
+    titles = {
+        "global_accuracy": "accuracy",
+        **{f"accuracy_{name}": name for name in CLASSES},
+        "mean_iou": "mean IoU",
+    }
+    columns = [*titles.values(), "time", "evaluations", "MiB"]
+    if scores.empty:
+        return pd.DataFrame(columns=["network", *columns]).set_index("network")
+    needed = [*titles, "predict_s", "n_evaluations", "parameter_mib"]
+    means = scores.groupby("method", sort=False)[needed].mean()
+    means[list(titles)] *= 100
+    means["predict_s"] /= means["predict_s"].get(baseline, np.nan)
+    means.index = pd.Index([claims.METHOD_NAMES.get(name, name) for name in means.index], name="network")
+    return means.set_axis(columns, axis="columns").round(2)
+
+
 def crop_count_table(scores):
     """Lay out counting accuracies, with mean absolute error and bias.
 
@@ -162,21 +220,25 @@ def crop_count_table(scores):
     -------
     pandas.DataFrame
         Indexed by network and cells; the number of crops with a known count, and for each method, means over
-        seeds, the accuracy in per cent, and in brackets mean absolute error and bias in cells, as text.
+        seeds, the accuracy in per cent, and in brackets mean absolute error and bias in cells, as text. With
+        the method "head" where some network has one.
     """
     rows = []
+    counters = [*METHODS, *(["head"] if f"count_{COUNTED[0]}_head" in scores.columns else [])]
     for method, runs in scores.groupby("method", sort=False) if len(scores) else ():
         for cell in COUNTED:
             row = {"network": claims.METHOD_NAMES.get(method, method), "cells": cell}
             row["n"] = int(runs[f"n_counted_{cell}"].iloc[0])
-            for counter in METHODS:
+            for counter in counters:
                 accuracy, mae, bias = (
                     runs[f"{what}_{cell}_{counter}"].mean() for what in ("count", "mae", "bias")
                 )
                 row[counter] = f"{accuracy:.1f}\u00a0%\u00a0({mae:.1f},\u00a0{bias:+.1f})"
+                if np.isnan(accuracy):
+                    row[counter] = "-"
             rows.append(row)
     keys = ["network", "cells"]
-    return pd.DataFrame(rows, columns=[*keys, "n", *METHODS]).set_index(keys)
+    return pd.DataFrame(rows, columns=[*keys, "n", *counters]).set_index(keys)
 
 
 def confusion_table(per_image):

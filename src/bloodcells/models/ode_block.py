@@ -10,6 +10,7 @@ References
 """
 
 import keras
+import pandas as pd
 from keras import layers, ops
 
 from bloodcells.errors import UserError
@@ -121,11 +122,11 @@ class ODEBlock(layers.Layer):
 
         Returns
         -------
-        int
+        tensor of int32, scalar
         """
         if self.solver != "dormand_prince":
-            return self.n_steps * {"euler": 1, "rk4": 4}[self.solver]
-        return int(integrate(lambda t, h: [self._rate(t, h)], [h], 0.0, 1.0, tolerance=self.tolerance)[2])
+            return ops.convert_to_tensor(self.n_steps * {"euler": 1, "rk4": 4}[self.solver], dtype="int32")
+        return integrate(lambda t, h: [self._rate(t, h)], [h], 0.0, 1.0, tolerance=self.tolerance)[2]
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -139,25 +140,40 @@ class ODEBlock(layers.Layer):
 
 
 def count_evaluations(model, images):
-    """Count how often each ODE block of a network evaluates its f.
+    """Count how often the ODE blocks of a network evaluate their f for each image alone.
 
     Parameters
     ----------
     model : keras.Model
     images : ndarray, shape (N, rows, columns, channels)
-        One batch; they share their steps.
 
     Returns
     -------
-    dict of str to int
-        By name of the block, in the order of the network.
+    pandas.DataFrame of int
+        One row an image, one column a block, by its name, in the order of the network.
     """
     blocks = [layer for layer in model.layers if isinstance(layer, ODEBlock)]
-    inputs = keras.Model(model.input, [block.input for block in blocks]) if blocks else None
-    counts = {}
-    for block, h in zip(blocks, _as_list(inputs(images)) if blocks else (), strict=True):
-        counts[block.name] = block.count_evaluations(h)
-    return counts
+    if not blocks:
+        return pd.DataFrame(index=range(len(images)))
+    counts = [_Evaluations(block)(block.input) for block in blocks]
+    # As a network of its own, so that the backend compiles it.
+    found = keras.Model(model.input, counts).predict(images, batch_size=1, verbose=0)
+    found = found if isinstance(found, list) else [found]
+    return pd.DataFrame({block.name: n[:, 0] for block, n in zip(blocks, found, strict=True)})
+
+
+class _Evaluations(layers.Layer):
+    """The number of evaluations that a block needs for a batch, once for each of its images."""
+
+    def __init__(self, block):
+        super().__init__(trainable=False)
+        self.count = block.count_evaluations  # not the block, whose weights would be this layer's, too
+
+    def call(self, h):
+        return ops.broadcast_to(self.count(h), (ops.shape(h)[0], 1))
+
+    def compute_output_spec(self, h):
+        return keras.KerasTensor((h.shape[0], 1), dtype="int32")
 
 
 def set_tolerance(model, tolerance):
@@ -176,10 +192,6 @@ def set_tolerance(model, tolerance):
         if isinstance(layer, ODEBlock):
             layer.tolerance = tolerance
     model.make_predict_function(force=True)  # the old one has the old tolerance built in
-
-
-def _as_list(value):
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _conv(x, kernel):

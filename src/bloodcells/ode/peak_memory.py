@@ -3,12 +3,13 @@
 Usage: python -m bloodcells.ode.peak_memory SOLVER N
 
 SOLVER is "dormand_prince", with N the tolerance, or "euler" or "rk4", with N the number of steps. Prints how
-often f was evaluated on the way there, and the growth of the process's peak memory, in mebibytes.
+often f was evaluated on the way there, and the growth of the process's peak memory, in mebibytes. Linux only.
 """
 
-import resource
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from bloodcells.errors import UserError
 
@@ -61,11 +62,17 @@ def main(solver, number):
     block.set_weights([0.3 * weight for weight in block.get_weights()])  # a gentle flow
     small = np.zeros((1, 8, 8, SHAPE[-1]), "float32")
     model.train_on_batch(small, small)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_mib()
     h = np.random.default_rng(0).normal(size=SHAPE).astype("float32")
-    n_evaluations = block.count_evaluations(keras.ops.convert_to_tensor(h[:1]))
+    n_evaluations = int(block.count_evaluations(h[:1]))
     model.train_on_batch(h, np.zeros_like(h))
-    print(n_evaluations, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(n_evaluations, _peak_mib() - before)
+
+
+def _peak_mib():
+    """Peak resident memory of this process; `resource` would give the parent's, where that is larger."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 if __name__ == "__main__":
