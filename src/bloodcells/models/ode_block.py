@@ -104,9 +104,9 @@ class ODEBlock(layers.Layer):
         return convolve(ops.relu(convolve(h, kernel1, time1, bias1)), kernel2, time2, bias2)
 
     def call(self, h):
-        # Copies, since TensorFlow's custom gradients take tensors only, and no variables.
-        parameters = [ops.copy(parameter) for parameter in self.parameters]
         if self.solver == "dormand_prince":
+            # Copies, since TensorFlow's custom gradients take tensors only, and no variables.
+            parameters = [ops.copy(parameter) for parameter in self.parameters]
             return solve(self.rate, h, parameters, 0.0, 1.0, tolerance=self.tolerance)
         return integrate_steps(self._rate, h, 0.0, 1.0, n_steps=self.n_steps, method=self.solver)
 
