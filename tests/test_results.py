@@ -168,3 +168,10 @@ def test_the_committed_record_is_what_its_images_say():
                     dataset,
                     name,
                 )
+
+
+def test_a_run_on_square_crops_must_have_predicted_those():
+    config = {"arm": "m/classes", "datasets": ["all-idb1"]}
+    for kind, given in (("square", {"crops": "square"}), ("wide", {})):
+        wanted = set(crops.list_crops("all-idb1", "test", kind)["image_id"])
+        assert results._test_images("all-idb1", config | given) == wanted
