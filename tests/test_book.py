@@ -1,5 +1,6 @@
 """The built book, read as files and in a browser: run `make book` first."""
 
+import base64
 import functools
 import http.server
 import shutil
@@ -162,6 +163,16 @@ def test_data_page_counts_the_images_of_the_splits(soups):
 def test_no_page_tells_where_it_was_built(soups):
     for name in soups:
         assert str(ROOT) not in (HTML / name).read_text(encoding="utf-8"), name
+
+
+@pytest.mark.book
+def test_index_leads_to_the_first_page_and_has_an_icon(soups):
+    index = soups["index.html"]
+    assert index.find("meta", attrs={"http-equiv": "refresh"})["content"] == f"0; url={PAGES[0]}"
+    assert index.find("a")["href"] == PAGES[0]
+    icon = index.find("link", rel="icon")["href"].removeprefix("data:image/svg+xml;base64,")
+    assert base64.b64decode(icon) == (ROOT / "book" / "_static" / "favicon.svg").read_bytes()
+    assert index.title.get_text() == soups[PAGES[0]].title.get_text().split(" — ")[-1]
 
 
 @pytest.mark.book

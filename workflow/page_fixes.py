@@ -1,5 +1,24 @@
 """Sphinx extension: mend what the theme and its companions write into every page."""
 
+import base64
+import html
+from pathlib import Path
+
+# The icon stands in the page: a request for it, or for /favicon.ico without one, would be cut off half the
+# time, when the browser is sent on.
+REDIRECT = """\
+<!DOCTYPE html>
+<html lang="{language}">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="0; url={page}">
+<link rel="icon" href="{icon}">
+<title>{title}</title>
+</head>
+<body><p><a href="{page}">{title}</a></p></body>
+</html>
+"""
+
 
 def mend_page(app, pagename, templatename, context, doctree):
     """Drop scripts the book does not use and a role that promises what is not there.
@@ -24,6 +43,27 @@ def mend_page(app, pagename, templatename, context, doctree):
         context["body"] = context["body"].replace('<div role="list" class="citation-list">', "<div>")
 
 
+def write_redirect(app, exception):
+    """Write the index, which leads to the first page, as a whole page with the book's title and icon.
+
+    Parameters
+    ----------
+    app : sphinx.application.Sphinx
+    exception : Exception or None
+        What stopped the build.
+    """
+    if exception is None and app.builder.name == "html":
+        icon = Path(app.outdir, app.config.html_favicon).read_bytes()
+        values = {
+            "language": app.config.language,
+            "page": app.builder.get_target_uri(app.config.root_doc),
+            "icon": f"data:image/svg+xml;base64,{base64.b64encode(icon).decode()}",
+            "title": app.config.html_title,
+        }
+        text = REDIRECT.format(**{name: html.escape(value) for name, value in values.items()})
+        Path(app.outdir, "index.html").write_text(text, encoding="utf-8")
+
+
 def setup(app):
     """Register with Sphinx.
 
@@ -37,4 +77,6 @@ def setup(app):
         What Sphinx wants to know about an extension.
     """
     app.connect("html-page-context", mend_page, priority=900)
+    # Before the table of contents writes an index of its own.
+    app.connect("build-finished", write_redirect, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
