@@ -135,3 +135,20 @@ def sigmoid_heads(x, heads):
     return (
         layers.Concatenate(dtype="float32", name="probability")(outputs) if len(outputs) > 1 else outputs[0]
     )
+
+
+def softmax_head(x, n_classes):
+    """Add a 1 x 1 convolution with a softmax over the classes.
+
+    Parameters
+    ----------
+    x : keras tensor, shape (N, rows, columns, channels)
+    n_classes : int
+
+    Returns
+    -------
+    keras tensor of float32, shape (N, rows, columns, n_classes)
+        From the layer "probability".
+    """
+    # float32 whatever the precision policy: a softmax in half precision loses small probabilities.
+    return layers.Conv2D(n_classes, 1, activation="softmax", dtype="float32", name="probability")(x)

@@ -17,7 +17,14 @@ import keras
 from keras import layers
 
 from bloodcells.errors import UserError
-from bloodcells.models.layers import activation, check_image_shape, conv_norm, crop, pad_to_multiple
+from bloodcells.models.layers import (
+    activation,
+    check_image_shape,
+    conv_norm,
+    crop,
+    pad_to_multiple,
+    softmax_head,
+)
 from bloodcells.models.ode_block import ODEBlock
 
 N_LEVELS = 4
@@ -138,9 +145,7 @@ def build_nodes_unet(
         x = double_conv(x, base_filters * 2**level, N_POSITIONS - level)
 
     x = crop(x, padding)
-    # float32 whatever the precision policy: a softmax in half precision loses small probabilities.
-    outputs = layers.Conv2D(n_classes, 1, activation="softmax", dtype="float32", name="probability")(x)
-    return keras.Model(inputs, outputs, name=name)
+    return keras.Model(inputs, softmax_head(x, n_classes), name=name)
 
 
 def _residual_block(x, name):

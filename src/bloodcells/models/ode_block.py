@@ -128,9 +128,6 @@ class ODEBlock(layers.Layer):
             return ops.convert_to_tensor(self.n_steps * {"euler": 1, "rk4": 4}[self.solver], dtype="int32")
         return integrate(lambda t, h: [self._rate(t, h)], [h], 0.0, 1.0, tolerance=self.tolerance)[2]
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def compute_output_spec(self, h):
         return keras.KerasTensor(h.shape, dtype="float32")  # without a loop over tensors that have no values
 

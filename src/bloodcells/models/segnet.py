@@ -14,7 +14,7 @@ import keras
 from keras import layers
 
 from bloodcells.errors import UserError
-from bloodcells.models.layers import activation, crop, pad_to_multiple, sigmoid_heads
+from bloodcells.models.layers import activation, crop, pad_to_multiple, sigmoid_heads, softmax_head
 from bloodcells.models.pooling import MaxPoolingWithIndices, MaxUnpooling
 
 ENCODER = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
@@ -99,11 +99,7 @@ def build_segnet(
             x = _conv(x, (width if i < n_convs else above) * base_filters, f"decoder{block}_conv{i}")
 
     x = crop(x, padding)
-    if n_classes is not None:
-        # float32 whatever the precision policy: half precision loses small probabilities.
-        outputs = layers.Conv2D(n_classes, 1, activation="softmax", dtype="float32", name="probability")(x)
-    else:
-        outputs = sigmoid_heads(x, heads)
+    outputs = sigmoid_heads(x, heads) if n_classes is None else softmax_head(x, n_classes)
     return keras.Model(inputs, outputs, name=name)
 
 

@@ -9,7 +9,14 @@ References
 import keras
 from keras import layers
 
-from bloodcells.models.layers import activation, check_image_shape, conv_norm, crop, pad_to_multiple
+from bloodcells.models.layers import (
+    activation,
+    check_image_shape,
+    conv_norm,
+    crop,
+    pad_to_multiple,
+    softmax_head,
+)
 
 
 def build_unet(
@@ -75,6 +82,4 @@ def build_unet(
         x = double_conv(x, base_filters * 2**level, f"up{level}")
 
     x = crop(x, padding)
-    # float32 whatever the precision policy: a softmax in half precision loses small probabilities.
-    outputs = layers.Conv2D(n_classes, 1, activation="softmax", dtype="float32", name="probability")(x)
-    return keras.Model(inputs, outputs, name=name)
+    return keras.Model(inputs, softmax_head(x, n_classes), name=name)

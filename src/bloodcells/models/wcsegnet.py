@@ -12,7 +12,14 @@ References
 import keras
 from keras import layers
 
-from bloodcells.models.layers import activation, check_image_shape, conv_norm, crop, pad_to_multiple
+from bloodcells.models.layers import (
+    activation,
+    check_image_shape,
+    conv_norm,
+    crop,
+    pad_to_multiple,
+    softmax_head,
+)
 
 N_LEVELS = 4
 
@@ -89,6 +96,4 @@ def build_wcsegnet(input_shape, n_classes, *, base_filters=64, dropout=0.2, batc
     x = activation("leaky_relu", "last_act")(x)
     x = layers.Dropout(dropout, name="last_dropout")(x)
     x = crop(x, padding)
-    # float32 whatever the precision policy: a softmax in half precision loses small probabilities.
-    outputs = layers.Conv2D(n_classes, 1, activation="softmax", dtype="float32", name="probability")(x)
-    return keras.Model(inputs, outputs, name=name)
+    return keras.Model(inputs, softmax_head(x, n_classes), name=name)
