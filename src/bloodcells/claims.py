@@ -38,6 +38,7 @@ METHOD_NAMES = {
     "segnet": "SegNet",
     "segnet_vgg16": "SegNet, VGG-16 encoder",
     "segnet_vgg16_unweighted": "SegNet, VGG-16 encoder, no class weights",
+    "segnet_vgg16_raw_light": "SegNet, VGG-16 encoder, light as it is",
     "segnet_random": "SegNet, random encoder",
     "segnet_random_unweighted": "SegNet, random encoder, no class weights",
     "unet": "U-Net, half width",
