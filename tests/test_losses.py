@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from bloodcells.errors import UserError
-from bloodcells.losses import CrossEntropyDice
+from bloodcells.losses import CrossEntropyDice, SoftDice
 
 
 def test_value_by_hand():
@@ -56,3 +56,27 @@ def test_number_of_outputs_must_fit():
 def test_configuration_survives_saving():
     loss = keras.losses.deserialize(keras.losses.serialize(CrossEntropyDice((1.0, 4.0))))
     assert loss.positive_weights == (1.0, 4.0)
+
+
+def test_soft_dice_by_hand():
+    # Two images of 1 x 2 pixels: truth 1, 0 and 1, 1; probability 0.5, 0.25 and 1, 0. Overlap 1.5, sums 3 and
+    # 1.75: 1 - (3 + 1) / (4.75 + 1), for each of the two.
+    true = np.array([[[1, 0]], [[1, 1]]], np.uint8)
+    pred = ops.convert_to_tensor(np.array([[[0.5, 0.25]], [[1.0, 0.0]]], "float32")[..., np.newaxis])
+    expected = 1 - 4 / 5.75
+    assert float(SoftDice()(true, pred)) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(SoftDice().call(true, pred), [expected] * 2, rtol=1e-5)
+
+
+def test_soft_dice_of_nothing_and_of_all():
+    none = np.zeros((2, 3, 3), np.uint8)
+    maps = ops.zeros((2, 3, 3, 1))
+    assert float(SoftDice()(none, maps)) == 0
+    assert float(SoftDice()(none + 1, maps + 1)) == pytest.approx(0, abs=1e-6)
+    assert float(SoftDice()(none + 1, maps)) == pytest.approx(1 - 1 / 19, rel=1e-5)
+
+
+def test_soft_dice_refuses_other_shapes_and_survives_saving():
+    with pytest.raises(UserError, match=r"got \(1, 2, 2\) and \(1, 2, 2, 2\)"):
+        SoftDice().call(np.zeros((1, 2, 2)), ops.zeros((1, 2, 2, 2)))
+    assert isinstance(keras.losses.deserialize(keras.losses.serialize(SoftDice())), SoftDice)

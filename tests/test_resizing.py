@@ -61,13 +61,27 @@ def test_the_cell_target_is_the_whole_cell():
     assert (masks > 0).mean() == pytest.approx(4 / 8 * 4 / 6, rel=0.1)
 
 
+def test_cytoplasm_is_the_cell_without_its_nucleus():
+    options = {"cell_types": ["lymphocyte"], "image_size": 24}
+    whole, nucleus, cytoplasm = (
+        resizing.stack_cells([sample()], target=target, **options)[1] > 0
+        for target in ("cell", "nucleus", "cytoplasm")
+    )
+    assert not (nucleus & cytoplasm).any()
+    assert not ((nucleus | cytoplasm) & ~whole).any()
+    # Where they meet at the border of the cell, a pixel may be half of a cell but less than half of either.
+    assert (whole & ~nucleus & ~cytoplasm).sum() <= 4
+    assert cytoplasm.mean() == pytest.approx(2 / 8 * 4 / 6, rel=0.1)
+
+
 def test_stack_cells_refuses_what_it_cannot_do():
     arguments = {"target": "nucleus", "cell_types": ["lymphocyte"], "image_size": 16}
-    with pytest.raises(UserError, match="no nucleus truth"):
-        resizing.stack_cells([sample(nucleus=False)], **arguments)
+    for target in ("nucleus", "cytoplasm"):
+        with pytest.raises(UserError, match="no nucleus truth"):
+            resizing.stack_cells([sample(nucleus=False)], **(arguments | {"target": target}))
     with pytest.raises(UserError, match="is a basophil"):
         resizing.stack_cells([sample("basophil")], **arguments)
     with pytest.raises(UserError, match="at least one image"):
         resizing.stack_cells([], **arguments)
-    with pytest.raises(UserError, match="'nucleus' or 'cell', got 'edge'"):
+    with pytest.raises(UserError, match="'cell' or 'cytoplasm', got 'edge'"):
         resizing.stack_cells([sample()], **(arguments | {"target": "edge"}))

@@ -244,3 +244,74 @@ def test_plateau_epoch_by_hand(loss, epoch):
 def test_plateau_epoch_needs_numbers():
     with pytest.raises(UserError, match="finite"):
         training.plateau_epoch([1.0, float("nan")])
+
+
+def fit_standstill(run_dir=None, *, epochs=9, patience=2):
+    """Train without learning anything: the first epoch is the best."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(2, 1, activation="softmax")])
+    return training.train(
+        model,
+        batches(),
+        squares(4, seed=1),
+        epochs=epochs,
+        optimizer=keras.optimizers.SGD(0.0),
+        seed=0,
+        patience=patience,
+        run_dir=run_dir,
+        progress=False,
+    )
+
+
+def test_training_stops_when_patience_is_over():
+    assert list(fit_standstill(patience=2)["epoch"]) == [1, 2, 3]
+    assert len(fit_standstill(patience=2, epochs=2)) == 2
+
+
+def test_a_training_that_stopped_early_is_not_continued(tmp_path):
+    first = fit_standstill(tmp_path)
+    pd.testing.assert_frame_equal(fit_standstill(tmp_path), first, check_exact=False)
+    assert len(fit_standstill(tmp_path, patience=3)) == 4
+
+
+@pytest.mark.parametrize(("patience", "validation"), [(0, True), (2, False)])
+def test_patience_needs_epochs_and_validation(patience, validation):
+    with pytest.raises(UserError, match="`patience` must be at least 1 and needs validation images"):
+        training.train(
+            tiny_network(),
+            batches(),
+            squares(4) if validation else None,
+            epochs=1,
+            optimizer=keras.optimizers.Adam(),
+            seed=0,
+            patience=patience,
+        )
+
+
+def test_brightness_changes_images_as_wholes_and_masks_never():
+    none = AffineRanges(rotation_degrees=0)
+    options = {"ranges": none, "batch_size": 4, "steps_per_epoch": 3, "seed": 0}
+    images, masks = squares(10)
+    plain, lit = (
+        training.AugmentedBatches(images, masks, brightness=value, **options)[1] for value in (0.0, 0.3)
+    )
+    np.testing.assert_array_equal(plain[1], lit[1])
+    factors = []
+    for before, after in zip(*(one[0].astype(float) for one in (plain, lit)), strict=True):
+        clear = (before > 20) & (after < 255)
+        factors.append(np.median(after[clear] / before[clear]))
+        np.testing.assert_allclose(after[clear], factors[-1] * before[clear], atol=1)
+    assert len(set(np.round(factors, 3))) == 4
+    assert 0.7 <= min(factors) < max(factors) <= 1.3
+
+
+def test_brightness_is_part_of_what_identifies_a_training():
+    images, masks = squares(10)
+    options = {"ranges": RANGES, "batch_size": 4, "steps_per_epoch": 3, "seed": 0}
+    hashes = {
+        training.AugmentedBatches(images, masks, brightness=value, **options).fingerprint()
+        for value in (0.0, 0.1, 0.2)
+    }
+    assert len(hashes) == 3
+    with pytest.raises(UserError, match="`brightness` must be at least 0 and below 1, got 1"):
+        training.AugmentedBatches(images, masks, brightness=1, **options)

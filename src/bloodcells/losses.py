@@ -59,3 +59,45 @@ class CrossEntropyDice(keras.losses.Loss):
     def get_config(self):
         """Return the arguments, for saving and for the fingerprint of a training."""
         return {"positive_weights": list(self.positive_weights), "name": self.name}
+
+
+@keras.saving.register_keras_serializable(package="bloodcells")
+class SoftDice(keras.losses.Loss):
+    """One minus the Dice coefficient of probabilities, for a network with one output.
+
+    Notes
+    -----
+    bendiabdallah2021, equation 2: the sums run over all pixels of a batch, and the 1 that is added above and
+    below makes the loss of a batch without any foreground 0 where nothing is found.
+    """
+
+    def __init__(self, name="soft_dice"):
+        super().__init__(name=name)
+
+    def call(self, y_true, y_pred):
+        """Return the loss of a batch, for each of its images the same.
+
+        Parameters
+        ----------
+        y_true : tensor, shape (N, rows, columns)
+            Truth, 0 or 1.
+        y_pred : tensor of float, shape (N, rows, columns, 1)
+            Probabilities, in [0, 1].
+
+        Returns
+        -------
+        tensor of float, shape (N,)
+        """
+        if y_pred.shape[-1] != 1 or len(y_pred.shape) != len(y_true.shape) + 1:
+            raise UserError(
+                "Expected truth of shape (N, rows, columns), probabilities of shape (N, rows, columns, 1); "
+                f"got {tuple(y_true.shape)} and {tuple(y_pred.shape)}."
+            )
+        y_pred = ops.squeeze(y_pred, axis=-1)
+        y_true = ops.cast(y_true, y_pred.dtype)
+        dice = (2 * ops.sum(y_true * y_pred) + 1) / (ops.sum(y_true) + ops.sum(y_pred) + 1)
+        return ops.broadcast_to(1 - dice, ops.shape(y_pred)[:1])
+
+    def get_config(self):
+        """Return the arguments, for saving and for the fingerprint of a training."""
+        return {"name": self.name}

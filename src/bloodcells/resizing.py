@@ -51,8 +51,8 @@ def stack_cells(samples, *, target, cell_types, image_size):
     Parameters
     ----------
     samples : list of bloodcells.datasets.Sample
-    target : {"nucleus", "cell"}
-        What the foreground is: the nucleus, or the whole white cell.
+    target : {"nucleus", "cell", "cytoplasm"}
+        What the foreground is: the nucleus, the whole white cell, or the cell without its nucleus.
     cell_types : sequence of str
         Class i + 1 is ``cell_types[i]``; class 0 the background.
     image_size : int
@@ -68,22 +68,22 @@ def stack_cells(samples, *, target, cell_types, image_size):
     UserError
         If a sample has no truth for the target or a type not in `cell_types`.
     """
-    if target not in ("nucleus", "cell"):
-        raise UserError(f"`target` must be 'nucleus' or 'cell', got {target!r}.")
+    if target not in ("nucleus", "cell", "cytoplasm"):
+        raise UserError(f"`target` must be 'nucleus', 'cell' or 'cytoplasm', got {target!r}.")
     if not samples:
         raise UserError("`samples` must hold at least one image, got none.")
     shape = (image_size, image_size)
     masks = np.zeros((len(samples), *shape), dtype=np.uint8)
     for i, sample in enumerate(samples):
-        truth = getattr(sample, target)
-        if truth is None:
+        if target != "cell" and sample.nucleus is None:
             raise UserError(
-                f"{sample.dataset} has no {target} truth (image {sample.image_id}); use target 'cell'."
+                f"{sample.dataset} has no nucleus truth (image {sample.image_id}); use target 'cell'."
             )
         if sample.cell_type not in cell_types:
             raise UserError(
                 f"`cell_types` must cover every sample: {sample.image_id} is a {sample.cell_type}, "
                 f"got {', '.join(cell_types)}."
             )
+        truth = sample.cell & ~sample.nucleus if target == "cytoplasm" else getattr(sample, target)
         masks[i][resize_mask(truth, shape)] = cell_types.index(sample.cell_type) + 1
     return np.stack([resize_image(sample.image, shape) for sample in samples]), masks

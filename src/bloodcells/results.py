@@ -31,7 +31,14 @@ from bloodcells.paths import ROOT, data_dir
 
 RECORD = ROOT / "book" / "results"
 RECORD_FILES = ("config.json", "provenance.json", "history.csv", "per_image.csv", "metrics.json")
-_TRAINING_CODE = ("augment.py", "class_weights.py", "losses.py", "tile_batches.py", "training.py")
+_TRAINING_CODE = (
+    "augment.py",
+    "class_weights.py",
+    "label_batches.py",
+    "losses.py",
+    "tile_batches.py",
+    "training.py",
+)
 _VERSIONED = (
     "keras",
     "tensorflow",

@@ -32,6 +32,8 @@ class AugmentedBatches(keras.utils.PyDataset):
         The distortions.
     batch_size, steps_per_epoch : int
     seed : int
+    brightness : float
+        Share, in [0, 1), by which an image may become darker or brighter.
     workers : int
         Threads that prepare batches while the network trains.
 
@@ -41,7 +43,9 @@ class AugmentedBatches(keras.utils.PyDataset):
     batches: an epoch is rebuilt from its number alone, which is what makes resuming exact.
     """
 
-    def __init__(self, images, masks, *, ranges, batch_size, steps_per_epoch, seed, workers=2):
+    def __init__(
+        self, images, masks, *, ranges, batch_size, steps_per_epoch, seed, brightness=0.0, workers=2
+    ):
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
         _check_images_and_masks(images, masks)
         if batch_size < 1 or steps_per_epoch < 1:
@@ -51,7 +55,9 @@ class AugmentedBatches(keras.utils.PyDataset):
             )
         if not isinstance(ranges, AffineRanges):
             raise UserError(f"`ranges` must be AffineRanges, got {type(ranges).__name__}.")
-        self.images, self.masks, self.ranges = images, masks, ranges
+        if not 0 <= brightness < 1:
+            raise UserError(f"`brightness` must be at least 0 and below 1, got {brightness}.")
+        self.images, self.masks, self.ranges, self.brightness = images, masks, ranges, brightness
         self.batch_size, self.steps_per_epoch, self.seed = batch_size, steps_per_epoch, seed
         self.epoch = 0
 
@@ -59,15 +65,32 @@ class AugmentedBatches(keras.utils.PyDataset):
         return self.steps_per_epoch
 
     def __getitem__(self, step):
-        start = (self.epoch * self.steps_per_epoch + step) * self.batch_size
-        chosen = [self._image_at(position) for position in range(start, start + self.batch_size)]
         pairs = []
-        for slot, index in enumerate(chosen):
+        for slot, index in enumerate(self.images_of(step)):
             rng = np.random.default_rng([self.seed, 1, self.epoch, step, slot])
             matrix = random_affine(self.ranges, self.masks.shape[1:], rng)
-            pairs.append(apply_affine(self.images[index], self.masks[index], matrix))
+            image, mask = apply_affine(self.images[index], self.masks[index], matrix)
+            if self.brightness:
+                factor = 1 + rng.uniform(-self.brightness, self.brightness)
+                image = np.clip(np.rint(image * factor), 0, 255).astype(np.uint8)
+            pairs.append((image, mask))
         images, masks = zip(*pairs, strict=True)
         return np.stack(images), np.stack(masks)
+
+    def images_of(self, step):
+        """List the images that a batch of this epoch is made from.
+
+        Parameters
+        ----------
+        step : int
+
+        Returns
+        -------
+        list of int
+            Positions in `images`.
+        """
+        start = (self.epoch * self.steps_per_epoch + step) * self.batch_size
+        return [self._image_at(position) for position in range(start, start + self.batch_size)]
 
     def _image_at(self, position):
         """Index of the image at a position of the endless stream of shuffled passes over the images."""
@@ -84,7 +107,9 @@ class AugmentedBatches(keras.utils.PyDataset):
         """
         digest = hashlib.sha256(np.ascontiguousarray(self.images))
         digest.update(np.ascontiguousarray(self.masks))
-        digest.update(repr((self.ranges, self.batch_size, self.steps_per_epoch, self.seed)).encode())
+        settings = (self.ranges, self.batch_size, self.steps_per_epoch, self.seed)
+        # Named only where it is used, so that trainings without it keep the hash that they began with.
+        digest.update(repr(settings + ((self.brightness,) if self.brightness else ())).encode())
         return digest.hexdigest()
 
 
@@ -97,6 +122,7 @@ def train(
     optimizer,
     seed,
     loss=None,
+    patience=None,
     run_dir=None,
     jit_compile="auto",
     progress=True,
@@ -111,7 +137,8 @@ def train(
     batches : AugmentedBatches or bloodcells.tile_batches.TileBatches
         Training data.
     validation : tuple of ndarray, optional
-        Images, uint8, shape (N, rows, columns, 3), and masks, uint8, shape (N, rows, columns).
+        Images, uint8, shape (N, rows, columns, 3), and masks, uint8, shape (N, rows, columns); or, with
+        `bloodcells.label_batches.LabelledBatches`, classes, shape (N,).
     epochs : int
         Number of epochs, at least 1.
     optimizer : keras.optimizers.Optimizer
@@ -119,6 +146,8 @@ def train(
         Decides the dropout masks, epoch by epoch.
     loss : keras.losses.Loss, optional
         Categorical cross-entropy of whole-number classes by default.
+    patience : int, optional
+        Stop early when the validation loss has had no new lowest value for this many epochs.
     run_dir : path-like, optional
         Folder for the checkpoint, the best weights and ``history.csv``. When it holds the checkpoint
         of the same training, training goes on from there; of another one, `UserError`.
@@ -144,7 +173,14 @@ def train(
     if epochs < 1:
         raise UserError(f"`epochs` must be at least 1, got {epochs}.")
     if validation is not None:
-        _check_images_and_masks(*validation)
+        images, masks = validation
+        # Where whole images have classes there are no masks to check.
+        _check_images_and_masks(images, masks if masks.ndim > 1 else np.zeros(images.shape[:3], np.uint8))
+    if patience is not None and (patience < 1 or validation is None):
+        raise UserError(
+            f"`patience` must be at least 1 and needs validation images, got {patience}"
+            f"{' and no images' if validation is None else ''}."
+        )
     metrics = []
     if loss is None:
         loss, n_classes = keras.losses.SparseCategoricalCrossentropy(), model.output_shape[-1]
@@ -163,8 +199,8 @@ def train(
     bar = tqdm(
         total=epochs * len(batches), initial=len(rows) * len(batches), unit="step", disable=not progress
     )
-    callback = _Epochs(model, batches, seed, rows, best, store, bar)
-    if len(rows) < epochs:
+    callback = _Epochs(model, batches, seed, rows, best, store, bar, patience)
+    if len(rows) < epochs and not _is_stuck(rows, patience):
         model.fit(
             batches,
             initial_epoch=len(rows),
@@ -207,6 +243,13 @@ def plateau_epoch(loss, *, tolerance=0.05):
     return int(above[-1]) + 2 if above.size else 1
 
 
+def _is_stuck(rows, patience):
+    """Whether the last `patience` epochs brought no lowest validation loss."""
+    if patience is None or not rows:
+        return False
+    return len(rows) - 1 - int(np.argmin([row["val_loss"] for row in rows])) >= patience
+
+
 class _Best:
     """The weights of the best epoch so far, in memory."""
 
@@ -225,9 +268,9 @@ class _Best:
 class _Epochs(keras.callbacks.Callback):
     """Reseed at each epoch's start; record, save and report at its end."""
 
-    def __init__(self, model, batches, seed, rows, best, store, bar):
+    def __init__(self, model, batches, seed, rows, best, store, bar, patience):
         super().__init__()
-        self.batches, self.seed = batches, seed
+        self.batches, self.seed, self.patience = batches, seed, patience
         self.rows, self.best, self.store, self.bar = rows, best, store, bar
         batches.epoch = len(rows)
         self._reseed(model, len(rows))
@@ -266,6 +309,8 @@ class _Epochs(keras.callbacks.Callback):
             self.store.save(self.model, self.rows, improved=improved)
         losses = {name: f"{row[name]:.3f}" for name in ("loss", "val_loss") if name in row}
         self.bar.set_postfix(epoch=epoch + 1, **losses)
+        if _is_stuck(self.rows, self.patience):
+            self.model.stop_training = True
 
 
 class _Store:
