@@ -148,3 +148,32 @@ def test_errors():
     for build in (build_unet, build_wcsegnet):
         with pytest.raises(UserError, match=r"at least 16 rows and columns, got \(8, 32, 3\)"):
             build((8, 32, 3), 4)
+
+
+def test_normalising_first_has_the_size_by_hand():
+    """Four values a channel that comes in, then convolutions with a bias; one sigmoid at the end."""
+
+    def norm_first(n_in, n_out):
+        return 4 * n_in + conv(n_in, n_out, 3, bias=True)
+
+    filters = [2, 4, 8]
+    total = norm_first(3, 2) + norm_first(2, 2)
+    for below, above in zip(filters[1:], filters, strict=False):
+        total += norm_first(above, below) + norm_first(below, below)
+        total += conv(below, above, 2, bias=True)
+        total += norm_first(2 * above, above) + norm_first(above, above)
+    total += conv(2, 1, 1, bias=True)
+    model = build_unet((20, 28, 3), base_filters=2, n_levels=2, batch_norm="first", dropout=0.5)
+    assert model.count_params() == total
+    assert model.output_shape == (None, 20, 28, 1)
+    order = [layer.name for layer in model.layers]
+    assert order.index("down0_1_norm") + 1 == order.index("down0_1_conv")
+    assert order.index("bottom_2_act") + 1 == order.index("bottom_dropout")
+
+
+def test_heads_of_the_plain_unet_are_sigmoids():
+    model = build_unet((16, 16, 3), heads=("nucleus", "cytoplasm"), base_filters=2)
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3))
+    found = model.predict(images, verbose=0)
+    assert found.shape == (2, 16, 16, 2)
+    assert not np.allclose(found.sum(axis=-1), 1)

@@ -61,6 +61,25 @@ def conv_norm(x, filters, *, kernel_size=3, batch_norm, name):
     return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x) if batch_norm else x
 
 
+def norm_first_conv(x, filters, *, name):
+    """Normalise over the batch, then convolve 3 x 3 with zero padding and stride 1.
+
+    Parameters
+    ----------
+    x : keras tensor, shape (N, rows, columns, channels)
+    filters : int
+        Number of output channels.
+    name : str
+        Prefix of the layers' names.
+
+    Returns
+    -------
+    keras tensor, shape (N, rows, columns, filters)
+    """
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+    return layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal", name=f"{name}_conv")(x)
+
+
 def pad_to_multiple(x, multiple):
     """Pad rows and columns with zeros to the next multiple, half on each side.
 
