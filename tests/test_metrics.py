@@ -23,7 +23,14 @@ def test_binary_counts_by_hand():
 def test_pixel_scores_by_hand():
     scores = metrics.pixel_scores(tp=1, fp=1, fn=2, tn=4)
     assert scores == pytest.approx(
-        {"accuracy": 5 / 8, "precision": 1 / 2, "recall": 1 / 3, "dice": 2 / 5, "iou": 1 / 4}
+        {
+            "accuracy": 5 / 8,
+            "precision": 1 / 2,
+            "recall": 1 / 3,
+            "specificity": 4 / 5,
+            "dice": 2 / 5,
+            "iou": 1 / 4,
+        }
     )
 
 
@@ -50,7 +57,8 @@ def test_rotations_leave_the_counts(true, pred, quarter_turns):
 
 def test_the_empty_rule():
     nothing = metrics.pixel_scores(**metrics.binary_counts(np.zeros((2, 2), bool), np.zeros((2, 2), bool)))
-    assert nothing["accuracy"] == 1
+    assert nothing["accuracy"] == nothing["specificity"] == 1
+    assert np.isnan(metrics.pixel_scores(tp=1, fp=0, fn=1, tn=0)["specificity"])
     assert all(np.isnan(nothing[name]) for name in ("precision", "recall", "dice", "iou"))
     missed = metrics.pixel_scores(tp=0, fp=0, fn=3, tn=1)
     assert np.isnan(missed["precision"])

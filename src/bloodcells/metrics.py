@@ -11,7 +11,7 @@ import pandas as pd
 from bloodcells.errors import UserError
 from bloodcells.inference import name_cell
 
-PIXEL_SCORES = ("accuracy", "precision", "recall", "dice", "iou")
+PIXEL_SCORES = ("accuracy", "precision", "recall", "specificity", "dice", "iou")
 
 
 def confusion_matrix(true, pred, n_classes):
@@ -63,7 +63,7 @@ def binary_counts(true, pred):
 
 
 def pixel_scores(tp, fp, fn, tn):
-    """Accuracy, precision, recall, Dice and IoU of one class against the rest.
+    """Accuracy, precision, recall, specificity, Dice and IoU of one class against the rest.
 
     Parameters
     ----------
@@ -74,17 +74,20 @@ def pixel_scores(tp, fp, fn, tn):
     -------
     dict of str to float or ndarray of float
         Values in [0, 1], or not-a-number by the empty rule: without truth and prediction Dice and
-        IoU are undefined, without prediction precision is, without truth recall is.
+        IoU are undefined, without prediction precision is, without truth recall is, and where all is
+        truth specificity is.
 
     Notes
     -----
-    nasser2025, eqs. 3 (precision), 4 (accuracy), 5 (Dice) and 6 (IoU); recall is the usual tp / (tp + fn).
+    nasser2025, eqs. 3 (precision), 4 (accuracy), 5 (Dice) and 6 (IoU); recall is the usual tp / (tp + fn),
+    which bendiabdallah2021 calls sensitivity, and specificity tn / (tn + fp).
     """
     tp, fp, fn, tn = (np.asarray(value, dtype=np.float64) for value in (tp, fp, fn, tn))
     ratios = {
         "accuracy": (tp + tn, tp + tn + fp + fn),
         "precision": (tp, tp + fp),
         "recall": (tp, tp + fn),
+        "specificity": (tn, tn + fp),
         "dice": (2 * tp, 2 * tp + fp + fn),
         "iou": (tp, tp + fp + fn),
     }
