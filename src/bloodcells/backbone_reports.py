@@ -1,0 +1,191 @@
+"""Tables of the comparison of encoders, by network, loss and target: bendiabdallah2021, Tables 1 and 2."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bloodcells.errors import UserError
+
+LOSSES = {"ce": "cross-entropy", "dice": "Dice loss"}
+"""What tables call the losses."""
+
+SOURCES = {"none": "random", "blood": "white cells", "imagenet": "ImageNet", "hed": "ImageNet, edges"}
+"""What an encoder starts from, and what tables call it."""
+
+TARGETS = ("nucleus", "cytoplasm")
+ENCODER_NAMES = {
+    "unet": "U-Net",
+    "mobilenet": "MobileNet",
+    "mobilenetv2": "MobileNetV2",
+    "resnet18": "ResNet-18",
+    "resnet34": "ResNet-34",
+    "resnet50": "ResNet-50",
+    "resnet152": "ResNet-152",
+    "vgg16": "VGG-16",
+    "vgg19": "VGG-19",
+}
+"""What tables call the networks; any other encoder goes by its own name."""
+
+OF_TABLE_2 = {
+    "precision": "precision",
+    "recall": "sensitivity",
+    "specificity": "specificity",
+    "dice": "F-score/Dice",
+    "iou": "IoU/Jaccard",
+}
+"""Scores of Table 2, and what the paper calls them."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method's name says: ``ENCODER_LOSS`` or ``ENCODER_SOURCE_LOSS``.
+
+    Attributes
+    ----------
+    encoder : str
+        "unet" for the plain U-Net, or an encoder of segmentation-models.
+    source : str
+        One of `SOURCES`: what the encoder starts from.
+    loss : str
+        One of `LOSSES`.
+    """
+
+    encoder: str
+    source: str
+    loss: str
+
+    def __str__(self):
+        name = ENCODER_NAMES.get(self.encoder, self.encoder)
+        return name if self.encoder == "unet" else f"{name} ({SOURCES[self.source]})"
+
+
+def parse_method(method, *, source="blood"):
+    """Take the name of a method apart.
+
+    Parameters
+    ----------
+    method : str
+    source : str
+        What an encoder starts from where the name does not say it; the plain U-Net has "none" always.
+
+    Returns
+    -------
+    Method
+
+    Raises
+    ------
+    UserError
+        If a part is none of those known, or there are too few or too many. Encoders are not checked.
+
+    Examples
+    --------
+    >>> parse_method("resnet50_none_ce")
+    Method(encoder='resnet50', source='none', loss='ce')
+    >>> parse_method("vgg16_dice").source
+    'blood'
+    """
+    encoder, *middle = method.split("_")
+    loss = middle.pop() if middle else None
+    if loss not in LOSSES or middle not in ([], *([key] for key in SOURCES)):
+        raise UserError(
+            f"Expected a method ENCODER_LOSS or ENCODER_SOURCE_LOSS with a loss of {', '.join(LOSSES)} and a "
+            f"source of {', '.join(SOURCES)}; got {method!r}."
+        )
+    if encoder == "unet" and middle not in ([], ["none"]):
+        raise UserError(f"The plain U-Net has no weights to start from, got {method!r}; take 'unet_{loss}'.")
+    return Method(encoder, "none" if encoder == "unet" else (middle or [source])[0], loss)
+
+
+def comparison_table(scores, arms):
+    """Lay out precision, Dice and epochs, like the paper's Table 1.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `bloodcells.results.load_runs`, with ``epochs``; may be empty.
+    arms : sequence of str
+        All that there should be, as METHOD/TARGET. Those without a run are marked.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by target and network, columns by loss and score; text, means over seeds, with "missing" where
+        there is no run and "" where no arm is asked for.
+    """
+    rows = {}
+    for arm in arms:
+        name, target = arm.split("/")
+        method = parse_method(name)
+        row = rows.setdefault((target, str(method)), {})
+        runs = _runs(scores, name, target)
+        for column, digits in (("precision", 4), ("dice", 4), ("epochs", 1)):
+            text = f"{runs[column].astype(float).mean():.{digits}f}" if len(runs) else "missing"
+            row[LOSSES[method.loss], "Dice" if column == "dice" else column] = text
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    table.index = pd.MultiIndex.from_tuples(rows, names=["target", "network"])
+    table.columns = pd.MultiIndex.from_tuples(table.columns, names=["loss", "score"])
+    return table.sort_index(axis="columns", level="loss", sort_remaining=False)
+
+
+def detail_table(scores, methods):
+    """Lay out five scores of some methods, like the paper's Table 2.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As for `comparison_table`.
+    methods : sequence of str
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by score, columns by target and loss; text, means over seeds with the range, "missing" where
+        there is no run.
+    """
+    columns = {}
+    for target in TARGETS:
+        for name in methods:
+            runs = _runs(scores, name, target)
+            found = {}
+            for score, title in OF_TABLE_2.items():
+                values = runs[score].astype(float) if len(runs) else pd.Series(dtype=float)
+                spread = f" ({values.min():.4f} to {values.max():.4f})" if len(values) > 1 else ""
+                found[title] = f"{values.mean():.4f}{spread}" if len(values) else "missing"
+            columns[target, LOSSES[parse_method(name).loss]] = found
+    return pd.DataFrame(columns)
+
+
+def cost_table(scores):
+    """Put Dice beside what it costs, for every network, loss and target.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As for `comparison_table`, with ``n_parameters``, ``train_s`` and ``predict_s`` too.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a method and target: ``encoder``, ``network``, ``source``, ``loss``, ``target``, ``dice``,
+        ``n_parameters`` and seconds ``train_s`` and ``predict_s``, means over seeds.
+    """
+    columns = ["dice", "n_parameters", "train_s", "predict_s"]
+    rows = []
+    for (name, target), runs in scores.groupby(["method", "target"], sort=False) if len(scores) else ():
+        if target not in TARGETS:
+            continue
+        method = parse_method(name)
+        row = {
+            "encoder": method.encoder,
+            "network": str(method),
+            "source": method.source,
+            "loss": method.loss,
+        }
+        rows.append(row | {"target": target} | runs[columns].astype(float).mean().to_dict())
+    return pd.DataFrame(rows, columns=["encoder", "network", "source", "loss", "target", *columns])
+
+
+def _runs(scores, method, target):
+    if scores.empty:
+        return scores
+    return scores[(scores["method"] == method) & (scores["target"] == target)]

@@ -1,0 +1,72 @@
+"""The tables of encoders: what there is, what is missing, and the names taken apart."""
+
+import pandas as pd
+import pytest
+
+from bloodcells.backbone_reports import comparison_table, cost_table, detail_table, parse_method
+from bloodcells.errors import UserError
+
+SCORES = pd.DataFrame(
+    [
+        ("unet_ce", "nucleus", 0, 0.90, 0.8, 0.99, 0.85, 0.74, 10, 100, 5.0, 0.1),
+        ("unet_ce", "nucleus", 1, 0.92, 0.8, 0.99, 0.87, 0.74, 13, 100, 7.0, 0.3),
+        ("resnet50_dice", "cytoplasm", 0, 0.70, 0.6, 0.98, 0.65, 0.48, 20, 900, 50.0, 0.9),
+        ("resnet50", "types", 0, *[float("nan")] * 5, 4, 900, 9.0, 0.1),
+    ],
+    columns=[
+        *("method", "target", "seed", "precision", "recall", "specificity", "dice", "iou"),
+        *("epochs", "n_parameters", "train_s", "predict_s"),
+    ],
+)
+
+
+def test_names_are_taken_apart():
+    method = parse_method("resnet50_imagenet_dice")
+    assert (method.encoder, method.source, method.loss) == ("resnet50", "imagenet", "dice")
+    assert str(method) == "ResNet-50 (ImageNet)"
+    assert parse_method("vgg16_ce", source="hed").source == "hed"
+    assert str(parse_method("unet_ce")) == "U-Net"
+    assert str(parse_method("efficientnetb0_none_ce")) == "efficientnetb0 (random)"
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet50_mse", "resnet50_paris_ce", "resnet50_none_blood_ce"])
+def test_other_names_are_refused(name):
+    with pytest.raises(UserError, match=f"got '{name}'"):
+        parse_method(name)
+
+
+def test_the_plain_unet_has_no_weights_to_start_from():
+    assert parse_method("unet_ce").source == parse_method("unet_none_ce").source == "none"
+    with pytest.raises(UserError, match="take 'unet_dice'"):
+        parse_method("unet_blood_dice")
+
+
+def test_comparison_means_seeds_and_marks_what_is_missing():
+    table = comparison_table(SCORES, ["unet_ce/nucleus", "unet_dice/nucleus", "resnet50_dice/cytoplasm"])
+    row = table.loc["nucleus", "U-Net"]
+    assert row["cross-entropy"].tolist() == ["0.9100", "0.8600", "11.5"]
+    assert row["Dice loss"].tolist() == ["missing"] * 3
+    other = table.loc["cytoplasm", "ResNet-50 (white cells)"]
+    assert other["Dice loss", "Dice"] == "0.6500"
+    assert other["cross-entropy"].tolist() == [""] * 3
+
+
+def test_tables_of_no_run_at_all():
+    table = comparison_table(pd.DataFrame(), ["unet_ce/nucleus"])
+    assert table.to_numpy().tolist() == [["missing"] * 3]
+    assert (detail_table(pd.DataFrame(), ["unet_ce"]) == "missing").all(axis=None)
+    assert len(cost_table(pd.DataFrame())) == 0
+
+
+def test_details_give_the_range_of_seeds():
+    table = detail_table(SCORES, ["unet_ce"])
+    assert table.loc["F-score/Dice", ("nucleus", "cross-entropy")] == "0.8600 (0.8500 to 0.8700)"
+    assert table.loc["sensitivity", ("nucleus", "cross-entropy")] == "0.8000 (0.8000 to 0.8000)"
+    assert table.loc["precision", ("cytoplasm", "cross-entropy")] == "missing"
+
+
+def test_costs_stand_beside_dice_for_segmentation_only():
+    table = cost_table(SCORES)
+    assert table["network"].tolist() == ["U-Net", "ResNet-50 (white cells)"]
+    assert table["train_s"].tolist() == [6.0, 50.0]
+    assert table["predict_s"].tolist() == pytest.approx([0.2, 0.9])
