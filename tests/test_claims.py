@@ -25,6 +25,12 @@ SPREAD = {
     "dataset": "d", "methods": ["a", "b"], "metric": "dice", "value": 0.02,
 }  # fmt: skip
 
+BEST = {
+    "id": "e", "chapter": "05_x", "kind": "best", "where": "text", "claim": "c is best", "target": "nucleus",
+    "dataset": "d", "method": "c", "methods": ["a", "b"], "metric": "dice",
+}  # fmt: skip
+FEWEST = BEST | {"id": "f", "kind": "fewest", "claim": "c needs the fewest", "metric": "epochs"}
+
 
 def scores(**by_method):
     """One row a method and seed of dataset d, from lists of Dice."""
@@ -89,7 +95,8 @@ def test_bound_claims(dice, expected):
         ({"a": 5, "b": 7, "c": 7}, "partly"),  # no gap between b and c
         ({"a": 5, "b": 9, "c": 7}, "partly"),
         ({"a": 9, "b": 7, "c": 5}, "not reproduced"),
-        ({"a": 7, "b": 7, "c": 7}, "not reproduced"),
+        ({"a": 7, "b": 7, "c": 7}, "no difference"),
+        ({"a": 7, "b": 7, "c": 5}, "not reproduced"),
     ],
 )
 def test_order_claims(found, expected):
@@ -120,7 +127,58 @@ def test_spread_claims(dice, expected):
     assert verdict(SPREAD, scores(**dice)) == expected
 
 
-@pytest.mark.parametrize("claim", [VALUE, BOUND, ORDER, RATIO, SPREAD])
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"a": 5, "b": 7, "c": 9}, "reproduced"),
+        ({"a": 5, "b": 7, "c": 7}, "no difference"),
+        ({"a": 5, "b": 9, "c": 7}, "not reproduced"),
+        ({"a": 5, "b": 7, "c": 9, "z": 10}, "reproduced"),  # z is not claimed
+    ],
+)
+def test_best_claims(found, expected):
+    assert verdict(BEST, scores(c=[0.5]), images(**found)) == expected
+
+
+def test_best_claims_name_the_closest():
+    row = claims.judge([BEST], scores(c=[0.5]), images(a=5, b=7, c=9)).iloc[0]
+    # Of ten pixels each b finds 7 and c 9, without a false one: Dice 14 / 17 and 18 / 19.
+    assert row["ours"].startswith(f"{18 / 19 - 14 / 17:+.4f} [")
+    assert row["ours"].endswith(" to b")
+    assert row["paper"] == "c > 2 others"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        ({"a": [20, 30], "b": [15, 16], "c": [13, 14]}, "reproduced"),
+        ({"a": [20, 30], "b": [15, 16], "c": [12, 17]}, "partly"),  # its mean is lowest, not all of its seeds
+        ({"a": [20, 30], "b": [15, 16], "c": [16, 17]}, "not reproduced"),
+    ],
+)
+def test_fewest_claims(epochs, expected):
+    assert verdict(FEWEST, scores(**epochs).rename(columns={"dice": "epochs"})) == expected
+
+
+def test_a_bar_of_the_best_method_takes_the_best_mean():
+    bar = BOUND | {"method": "best"}
+    row = claims.judge([bar], scores(a=[0.95, 0.80], b=[0.91, 0.92]), pd.DataFrame()).iloc[0]
+    assert row["ours"] == "b: 0.9150 (0.9100 to 0.9200, 2 seeds)"
+    assert row["verdict"] == "reproduced"
+
+
+def test_datasets_are_taken_together():
+    """Images of the same name in two datasets are two images."""
+    found = images(a=5, b=7)
+    both = pd.concat([found, found.assign(dataset="e")])
+    claim = ORDER | {"methods": ["a", "b"], "dataset": "d+e"}
+    row = claims.judge([claim], scores(a=[0.5], b=[0.5]), both).iloc[0]
+    assert row["verdict"] == "reproduced"
+    alone = claims.judge([claim | {"dataset": "d"}], scores(a=[0.5], b=[0.5]), both).iloc[0]
+    assert row["ours"].split()[0] == alone["ours"].split()[0]
+
+
+@pytest.mark.parametrize("claim", [VALUE, BOUND, ORDER, RATIO, SPREAD, BEST, FEWEST])
 def test_nothing_is_judged_without_runs(claim):
     row = claims.judge([claim], pd.DataFrame(), pd.DataFrame()).iloc[0]
     assert (row["ours"], row["verdict"]) == ("no record", "not tested")

@@ -1,6 +1,6 @@
 """What the papers claim, as data, and how the record judges it.
 
-``book/claims.yml`` holds five kinds of claim.
+``book/claims.yml`` holds seven kinds of claim.
 
 * ``value``: a figure the paper prints, for one method, dataset and metric. *Reproduced* when the mean
   over seeds lies within the tolerance of the figure, *partly* when only some seed does, *not
@@ -9,21 +9,28 @@
 * ``order``: each of several methods is better than the one before. Every gap is judged by a paired
   bootstrap over test images: it holds when its 95 % interval lies above 0. The field ``of`` names the
   class that is scored, "any" without it, "mean" for the mean over classes, or "pooled" for all classes
-  added up. *Reproduced* when all gaps hold, *not reproduced* when none does, *partly* otherwise.
+  added up. *Reproduced* when all gaps hold, *partly* when some do; when none does, there is *no difference*
+  if every interval has 0 in it, and else it is *not reproduced*.
+* ``best``: one method is better than each of the others named, judged likewise: *reproduced* when all gaps
+  hold, *not reproduced* when some other method is better, and else there is *no difference* to some.
+* ``fewest``: one method needs less than each of the others named. *Reproduced* when its largest value over
+  seeds lies below the smallest of the others, *partly* when only the means are in that order.
 * ``bound``: a score is at least so large. *Reproduced* when it is for every seed, *partly* when it is in
-  the mean.
+  the mean. Of the method "best" it is judged for the method with the largest mean.
 * ``ratio``: one method needs so many times as much as another. *Reproduced* when the mean over seeds
   lies within the tolerance, *partly* when it is at least on the same side of 1 for every seed.
 * ``spread``: a score is nearly the same for several methods. *Reproduced* when the largest and the smallest
   of their means over seeds differ by no more than the value.
 
-A claim for which there is no run, or whose target the public data doesn't have, is *not tested*.
+Datasets joined by a plus are taken together. A claim for which there is no run, or whose target the public
+data doesn't have, is *not tested*.
 """
 
 import numpy as np
 import pandas as pd
 import yaml
 
+from bloodcells.backbone_reports import ENCODER_NAMES, LOSSES
 from bloodcells.errors import UserError
 from bloodcells.metrics import bootstrap_gaps
 from bloodcells.paths import ROOT
@@ -46,16 +53,24 @@ METHOD_NAMES = {
     "nodes_unet": "NODEs-UNet",
     **{f"ode_unet{i}": f"ODE-UNet{i}" for i in range(1, 10)},
     "released": "authors' released weights",
+    **{
+        f"{encoder}_{start}{loss}": f"{name}{' (random)' if start else ''}, {words}"
+        for encoder, name in ENCODER_NAMES.items()
+        for start in ("", "none_")
+        for loss, words in LOSSES.items()
+    },
 }
 """What tables and figures call the methods."""
 
 CLAIMS = ROOT / "book" / "claims.yml"
-KINDS = ("value", "bound", "order", "ratio", "spread")
+KINDS = ("value", "bound", "order", "best", "fewest", "ratio", "spread")
 _COMMON = {"id", "chapter", "kind", "where", "claim", "target"}
 _FIELDS = {
     "value": _COMMON | {"dataset", "method", "metric", "value", "tolerance"},
     "bound": _COMMON | {"dataset", "method", "metric", "value"},
     "order": _COMMON | {"dataset", "methods", "metric"},
+    "best": _COMMON | {"dataset", "method", "methods", "metric"},
+    "fewest": _COMMON | {"dataset", "method", "methods", "metric"},
     "ratio": _COMMON | {"methods", "metric", "value", "tolerance"},
     "spread": _COMMON | {"dataset", "methods", "metric", "value"},
 }
@@ -177,6 +192,8 @@ def judge(claims, scores, per_image, *, seed=0):
         "value": _judge_value,
         "bound": _judge_value,
         "order": _judge_order,
+        "best": _judge_best,
+        "fewest": _judge_fewest,
         "ratio": _judge_ratio,
         "spread": _judge_spread,
     }
@@ -195,6 +212,9 @@ def judge(claims, scores, per_image, *, seed=0):
 def _paper(claim):
     if claim["kind"] == "order":
         return " < ".join(METHOD_NAMES.get(method, method) for method in claim["methods"])
+    if claim["kind"] in ("best", "fewest"):
+        sign = ">" if claim["kind"] == "best" else "<"
+        return f"{METHOD_NAMES.get(claim['method'], claim['method'])} {sign} {len(claim['methods'])} others"
     if claim["kind"] == "spread":
         return f"within {claim['value']:.4f}"
     if claim["kind"] == "bound":
@@ -226,12 +246,17 @@ def _verdict(value, claim, ours):
 
 
 def _judge_value(claim, scores, per_image, rng):
-    runs = _select(scores, claim, method=claim["method"], dataset=claim["dataset"])
+    runs, name = _select(scores, claim, dataset=claim["dataset"]), ""
+    if claim["method"] == "best" and len(runs):
+        best = runs.groupby("method")[claim["metric"]].mean().idxmax()
+        runs, name = runs[runs["method"] == best], f"{METHOD_NAMES.get(best, best)}: "
+    else:
+        runs = runs[runs["method"] == claim["method"]]
     if runs.empty:
         return _not_tested(claim)
     ours = runs[claim["metric"]].to_numpy(dtype=float)
     outcome = {
-        "ours": f"{ours.mean():.4f} ({ours.min():.4f} to {ours.max():.4f}, {len(ours)} seeds)",
+        "ours": f"{name}{ours.mean():.4f} ({ours.min():.4f} to {ours.max():.4f}, {len(ours)} seeds)",
         "difference": f"{ours.mean() - claim['value']:+.4f}",
     }
     if claim.get("paper_target", claim["target"]) != claim["target"]:
@@ -240,15 +265,65 @@ def _judge_value(claim, scores, per_image, rng):
     return outcome | {"verdict": _verdict(claim["value"], claim, ours)}
 
 
+def _images(claim, per_image):
+    """Select the images of a claim, with names that tell those of several datasets apart."""
+    names = claim["dataset"].split("+")
+    images = _select(per_image, claim)
+    images = images[images["dataset"].isin(names)]
+    if len(names) > 1:
+        images = images.assign(image_id=images["dataset"] + "/" + images["image_id"])
+    return images
+
+
 def _judge_order(claim, scores, per_image, rng):
-    images = _select(per_image, claim, dataset=claim["dataset"])
+    images = _images(claim, per_image)
     if not set(claim["methods"]) <= set(images["method"]):
         return _not_tested(claim)
     gaps = bootstrap_gaps(images, claim["methods"], claim["metric"], rng=rng, of=claim.get("of", "any"))
     holds = [low > 0 for _, low, _ in gaps]
     text = "; ".join(f"{gap:+.4f} [{low:+.4f}, {high:+.4f}]" for gap, low, high in gaps)
     verdict = "reproduced" if all(holds) else "partly" if any(holds) else "not reproduced"
+    if not any(holds) and all(high >= 0 for *_, high in gaps):
+        verdict = "no difference"
     return {"ours": text, "difference": "", "verdict": verdict}
+
+
+def _judge_best(claim, scores, per_image, rng):
+    images = _images(claim, per_image)
+    if not {claim["method"], *claim["methods"]} <= set(images["method"]):
+        return _not_tested(claim)
+    gaps = {
+        other: bootstrap_gaps(images, [other, claim["method"]], claim["metric"], rng=rng)[0]
+        for other in claim["methods"]
+    }
+    closest = min(gaps, key=lambda other: gaps[other][0])
+    gap, low, high = gaps[closest]
+    verdict = "no difference"
+    if all(one > 0 for _, one, _ in gaps.values()):
+        verdict = "reproduced"
+    elif any(one < 0 for *_, one in gaps.values()):
+        verdict = "not reproduced"
+    return {
+        "ours": f"{gap:+.4f} [{low:+.4f}, {high:+.4f}] to {METHOD_NAMES.get(closest, closest)}",
+        "difference": "",
+        "verdict": verdict,
+    }
+
+
+def _judge_fewest(claim, scores, per_image, rng):
+    runs = _select(scores, claim, dataset=claim["dataset"])
+    if not {claim["method"], *claim["methods"]} <= set(runs["method"]):
+        return _not_tested(claim)
+    values = runs.groupby("method")[claim["metric"]].agg(["mean", "min", "max"]).astype(float)
+    own, others = values.loc[claim["method"]], values.loc[claim["methods"]]
+    closest, least = others["mean"].idxmin(), others["mean"].min()
+    verdict = "partly" if own["mean"] < least else "not reproduced"
+    spread = f"{own['mean']:.1f} ({own['min']:.0f} to {own['max']:.0f})"
+    return {
+        "ours": f"{spread}; {METHOD_NAMES.get(closest, closest)} {least:.1f}",
+        "difference": f"{own['mean'] - least:+.1f}",
+        "verdict": "reproduced" if own["max"] < others["min"].min() else verdict,
+    }
 
 
 def _judge_ratio(claim, scores, per_image, rng):
