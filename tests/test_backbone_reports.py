@@ -3,7 +3,13 @@
 import pandas as pd
 import pytest
 
-from bloodcells.backbone_reports import comparison_table, cost_table, detail_table, parse_method
+from bloodcells.backbone_reports import (
+    comparison_table,
+    cost_table,
+    detail_table,
+    parse_method,
+    score_binary,
+)
 from bloodcells.errors import UserError
 
 SCORES = pd.DataFrame(
@@ -70,3 +76,15 @@ def test_costs_stand_beside_dice_for_segmentation_only():
     assert table["network"].tolist() == ["U-Net", "ResNet-50 (white cells)"]
     assert table["train_s"].tolist() == [6.0, 50.0]
     assert table["predict_s"].tolist() == pytest.approx([0.2, 0.9])
+
+
+def test_datasets_are_scored_alone_and_together():
+    """Three of four and one of four found, no false one: Dice 6 / 7 and 2 / 5, and together 8 / 12."""
+    per_image = pd.DataFrame(
+        {"dataset": ["a", "b"], "image_id": ["1", "1"], "tp": [3, 1], "fp": 0, "fn": [1, 3], "tn": 9}
+    )
+    scores = score_binary(per_image, seed=0)["datasets"]
+    assert list(scores) == ["a", "b", "a+b"]
+    assert [one["dice"] for one in scores.values()] == pytest.approx([6 / 7, 2 / 5, 8 / 12])
+    assert scores["a+b"]["n"] == 2
+    assert list(score_binary(per_image[:1], seed=0)["datasets"]) == ["a"]

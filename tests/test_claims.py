@@ -74,6 +74,13 @@ def test_value_claims(dice, expected):
     assert verdict(VALUE, scores(b=dice)) == expected
 
 
+def test_whole_numbers_are_shown_with_few_decimals():
+    claim = VALUE | {"metric": "epochs", "value": 13, "tolerance": 2}
+    row = claims.judge([claim], scores(b=[14, 15]).rename(columns={"dice": "epochs"}), pd.DataFrame()).iloc[0]
+    assert (row["paper"], row["ours"]) == ("13.0", "14.5 (14.0 to 15.0, 2 seeds)")
+    assert (row["difference"], row["verdict"]) == ("+1.5", "reproduced")
+
+
 def test_value_claims_tell_mean_range_and_direction():
     row = claims.judge([VALUE], scores(b=[0.94, 0.96]), pd.DataFrame()).iloc[0]
     assert row["ours"] == "0.9500 (0.9400 to 0.9600, 2 seeds)"

@@ -28,6 +28,7 @@ REDUCIBLE = {
     *("mode", "dataset", "arms", "epochs", "steps_per_epoch", "n_train", "n_val", "n_test"),
     *("image_size", "base_filters", "n_seeds"),
     *("epochs_wbc", "epochs_plt", "segnet_filters"),  # of networks beside the main one of a chapter
+    "pretraining_epochs",
 }
 SECTIONS = [
     "What the paper claims",

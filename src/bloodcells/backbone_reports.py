@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from bloodcells.errors import UserError
+from bloodcells.metrics import summarise_pixels
 
 LOSSES = {"ce": "cross-entropy", "dice": "Dice loss"}
 """What tables call the losses."""
@@ -94,6 +96,31 @@ def parse_method(method, *, source="blood"):
     if encoder == "unet" and middle not in ([], ["none"]):
         raise UserError(f"The plain U-Net has no weights to start from, got {method!r}; take 'unet_{loss}'.")
     return Method(encoder, "none" if encoder == "unet" else (middle or [source])[0], loss)
+
+
+def score_binary(per_image, *, seed):
+    """Scores of a run that finds one kind of region, by dataset and for all of them together.
+
+    Parameters
+    ----------
+    per_image : pandas.DataFrame
+        One row an image with ``dataset``, ``tp``, ``fp``, ``fn`` and ``tn``.
+    seed : int
+        Seed of the bootstrap, the same for every dataset.
+
+    Returns
+    -------
+    dict
+        ``{"datasets": {name: scores}}`` with the scores of `bloodcells.metrics.summarise_pixels`; the name of
+        all datasets together is theirs joined by a plus.
+    """
+    groups = dict(iter(per_image.groupby("dataset", sort=False)))
+    groups["+".join(groups)] = per_image
+    return {
+        "datasets": {
+            name: summarise_pixels(table, rng=np.random.default_rng(seed)) for name, table in groups.items()
+        }
+    }
 
 
 def comparison_table(scores, arms):

@@ -220,7 +220,12 @@ def _paper(claim):
     if claim["kind"] == "bound":
         value = claim["value"]
         return f"at least {value:.2f}" if round(value, 2) == value else f"at least {value:.3f}"
-    return f"{claim['value']:.4f}" if claim["kind"] == "value" else f"{claim['value']:.2f}"
+    return f"{claim['value']:.{_digits(claim)}f}" if claim["kind"] == "value" else f"{claim['value']:.2f}"
+
+
+def _digits(claim):
+    """Decimals of the values of a claim: few where the paper's is a whole number, as of epochs."""
+    return 1 if isinstance(claim["value"], int) else 4
 
 
 def _select(table, claim, **equal):
@@ -255,9 +260,10 @@ def _judge_value(claim, scores, per_image, rng):
     if runs.empty:
         return _not_tested(claim)
     ours = runs[claim["metric"]].to_numpy(dtype=float)
+    n = _digits(claim)
     outcome = {
-        "ours": f"{name}{ours.mean():.4f} ({ours.min():.4f} to {ours.max():.4f}, {len(ours)} seeds)",
-        "difference": f"{ours.mean() - claim['value']:+.4f}",
+        "ours": f"{name}{ours.mean():.{n}f} ({ours.min():.{n}f} to {ours.max():.{n}f}, {len(ours)} seeds)",
+        "difference": f"{ours.mean() - claim['value']:+.{n}f}",
     }
     if claim.get("paper_target", claim["target"]) != claim["target"]:
         # The figure stands beside ours for the eye, but it was measured on something else.
