@@ -57,6 +57,12 @@ def test_comparison_means_seeds_and_marks_what_is_missing():
     assert other["cross-entropy"].tolist() == [""] * 3
 
 
+def test_losses_keep_their_order():
+    table = comparison_table(SCORES, ["resnet50_dice/nucleus", "unet_ce/nucleus"])
+    assert list(dict.fromkeys(table.columns.get_level_values("loss"))) == ["cross-entropy", "Dice loss"]
+    assert table.index.get_level_values("network").tolist() == ["ResNet-50 (white cells)", "U-Net"]
+
+
 def test_tables_of_no_run_at_all():
     table = comparison_table(pd.DataFrame(), ["unet_ce/nucleus"])
     assert table.to_numpy().tolist() == [["missing"] * 3]

@@ -153,6 +153,8 @@ def test_best_claims_name_the_closest():
     assert row["ours"].startswith(f"{18 / 19 - 14 / 17:+.4f} [")
     assert row["ours"].endswith(" to b")
     assert row["paper"] == "c > 2 others"
+    alone = claims.judge([BEST | {"methods": ["a"]}], scores(c=[0.5]), images(a=5, c=9)).iloc[0]
+    assert alone["paper"] == "c > a"
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,11 @@ def comparison_table(scores, arms):
             row[LOSSES[method.loss], "Dice" if column == "dice" else column] = text
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
     table.index = pd.MultiIndex.from_tuples(rows, names=["target", "network"])
-    table.columns = pd.MultiIndex.from_tuples(table.columns, names=["loss", "score"])
-    return table.sort_index(axis="columns", level="loss", sort_remaining=False)
+    # In the order of the losses, whichever arm comes first.
+    order = sorted(table.columns, key=lambda column: list(LOSSES.values()).index(column[0]))
+    table = table[order]
+    table.columns = pd.MultiIndex.from_tuples(order, names=["loss", "score"])
+    return table
 
 
 def detail_table(scores, methods):

@@ -214,7 +214,9 @@ def _paper(claim):
         return " < ".join(METHOD_NAMES.get(method, method) for method in claim["methods"])
     if claim["kind"] in ("best", "fewest"):
         sign = ">" if claim["kind"] == "best" else "<"
-        return f"{METHOD_NAMES.get(claim['method'], claim['method'])} {sign} {len(claim['methods'])} others"
+        others = claim["methods"]
+        rest = METHOD_NAMES.get(others[0], others[0]) if len(others) == 1 else f"{len(others)} others"
+        return f"{METHOD_NAMES.get(claim['method'], claim['method'])} {sign} {rest}"
     if claim["kind"] == "spread":
         return f"within {claim['value']:.4f}"
     if claim["kind"] == "bound":
