@@ -8,6 +8,7 @@ from bloodcells.backbone_reports import (
     cost_table,
     detail_table,
     parse_method,
+    printed_scores,
     score_binary,
 )
 from bloodcells.errors import UserError
@@ -94,3 +95,16 @@ def test_datasets_are_scored_alone_and_together():
     assert [one["dice"] for one in scores.values()] == pytest.approx([6 / 7, 2 / 5, 8 / 12])
     assert scores["a+b"]["n"] == 2
     assert list(score_binary(per_image[:1], seed=0)["datasets"]) == ["a"]
+
+
+def test_printed_figures_are_laid_out_like_ours():
+    figures = [("nucleus", "dice", 0.95), ("nucleus", "epochs", 53), ("cytoplasm", "dice", 0.92)]
+    claims = [
+        {"kind": "value", "method": "unet_ce", "target": target, "metric": metric, "value": value}
+        for target, metric, value in figures
+    ] + [{"kind": "best", "method": "unet_ce", "target": "nucleus", "metric": "dice"}]
+    scores = printed_scores(claims)
+    assert scores["target"].tolist() == ["nucleus", "cytoplasm"]
+    assert scores["epochs"].tolist() == [53, 53]
+    table = comparison_table(scores.assign(precision=0.9), ["unet_ce/cytoplasm"])
+    assert table.loc["cytoplasm", "U-Net"].tolist() == ["0.9000", "0.9200", "53.0"]

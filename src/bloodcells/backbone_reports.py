@@ -123,7 +123,27 @@ def score_binary(per_image, *, seed):
     }
 
 
-def comparison_table(scores, arms):
+def printed_scores(claims):
+    """Lay out the figures that the paper prints as if they were scores of runs, for the tables below.
+
+    Parameters
+    ----------
+    claims : list of dict
+        From `bloodcells.claims.load`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a method and target, columns ``method``, ``target`` and the scores; not-a-number where the
+        paper has none. Epochs, which it gives once for both targets, stand with both.
+    """
+    values = pd.DataFrame([claim for claim in claims if claim["kind"] == "value"])
+    table = values.pivot(index=["method", "target"], columns="metric", values="value")
+    table["epochs"] = table["epochs"].groupby(level="method").transform("max")
+    return table.loc[pd.MultiIndex.from_frame(values[["method", "target"]].drop_duplicates())].reset_index()
+
+
+def comparison_table(scores, arms, *, source="blood"):
     """Lay out precision, Dice and epochs, like the paper's Table 1.
 
     Parameters
@@ -132,6 +152,8 @@ def comparison_table(scores, arms):
         From `bloodcells.results.load_runs`, with ``epochs``; may be empty.
     arms : sequence of str
         All that there should be, as METHOD/TARGET. Those without a run are marked.
+    source : str
+        As in `parse_method`.
 
     Returns
     -------
@@ -142,7 +164,7 @@ def comparison_table(scores, arms):
     rows = {}
     for arm in arms:
         name, target = arm.split("/")
-        method = parse_method(name)
+        method = parse_method(name, source=source)
         row = rows.setdefault((target, str(method)), {})
         runs = _runs(scores, name, target)
         for column, digits in (("precision", 4), ("dice", 4), ("epochs", 1)):
