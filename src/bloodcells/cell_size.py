@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage as ndi
 from skimage.filters import threshold_multiotsu, threshold_otsu
 
+from bloodcells.checks import check_rgb
 from bloodcells.errors import UserError
 
 RED_CELL_DIAMETER_UM = 7.2
@@ -46,10 +47,7 @@ def estimate_cell_radius(image):
     itself (which holes are pale middles, how far cytoplasm reaches); they are repeated with the estimate.
     Cells too small to measure in the reduced image are looked at again in its fullest quarter.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise UserError(
-            f"`image` must be uint8 of shape (M, N, 3), got {image.dtype} of shape {image.shape}."
-        )
+    check_rgb(image)
     while True:
         scale = _LONG_SIDE / max(image.shape[:2])
         size = [max(round(length * scale), 1) for length in image.shape[1::-1]]

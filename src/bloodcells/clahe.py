@@ -10,8 +10,8 @@ References
 """
 
 import cv2
-import numpy as np
 
+from bloodcells.checks import check_rgb
 from bloodcells.errors import UserError
 
 CLIP_LIMIT = 2.0
@@ -43,14 +43,12 @@ def equalize_brightness(image, *, clip_limit=CLIP_LIMIT, n_tiles=N_TILES):
 
     Examples
     --------
+    >>> import numpy as np
     >>> flat = np.full((64, 64, 3), 120, np.uint8)
     >>> np.ptp(equalize_brightness(flat)).item()
     0
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise UserError(
-            f"`image` must be uint8 of shape (M, N, 3), got {image.dtype} of shape {image.shape}."
-        )
+    check_rgb(image)
     if not clip_limit > 0:
         raise UserError(f"`clip_limit` must be above 0, got {clip_limit!r}.")
     if n_tiles < 1:

@@ -211,18 +211,23 @@ def judge(claims, scores, per_image, *, seed=0):
 
 def _paper(claim):
     if claim["kind"] == "order":
-        return " < ".join(METHOD_NAMES.get(method, method) for method in claim["methods"])
+        return " < ".join(_name(method) for method in claim["methods"])
     if claim["kind"] in ("best", "fewest"):
         sign = ">" if claim["kind"] == "best" else "<"
         others = claim["methods"]
-        rest = METHOD_NAMES.get(others[0], others[0]) if len(others) == 1 else f"{len(others)} others"
-        return f"{METHOD_NAMES.get(claim['method'], claim['method'])} {sign} {rest}"
+        rest = _name(others[0]) if len(others) == 1 else f"{len(others)} others"
+        return f"{_name(claim['method'])} {sign} {rest}"
     if claim["kind"] == "spread":
         return f"within {claim['value']:.4f}"
     if claim["kind"] == "bound":
         value = claim["value"]
         return f"at least {value:.2f}" if round(value, 2) == value else f"at least {value:.3f}"
     return f"{claim['value']:.{_digits(claim)}f}" if claim["kind"] == "value" else f"{claim['value']:.2f}"
+
+
+def _name(method):
+    """Return what tables call a method; one without a name goes by its own."""
+    return METHOD_NAMES.get(method, method)
 
 
 def _digits(claim):
@@ -256,7 +261,7 @@ def _judge_value(claim, scores, per_image, rng):
     runs, name = _select(scores, claim, dataset=claim["dataset"]), ""
     if claim["method"] == "best" and len(runs):
         best = runs.groupby("method")[claim["metric"]].mean().idxmax()
-        runs, name = runs[runs["method"] == best], f"{METHOD_NAMES.get(best, best)}: "
+        runs, name = runs[runs["method"] == best], f"{_name(best)}: "
     else:
         runs = runs[runs["method"] == claim["method"]]
     if runs.empty:
@@ -312,7 +317,7 @@ def _judge_best(claim, scores, per_image, rng):
     elif any(one < 0 for *_, one in gaps.values()):
         verdict = "not reproduced"
     return {
-        "ours": f"{gap:+.4f} [{low:+.4f}, {high:+.4f}] to {METHOD_NAMES.get(closest, closest)}",
+        "ours": f"{gap:+.4f} [{low:+.4f}, {high:+.4f}] to {_name(closest)}",
         "difference": "",
         "verdict": verdict,
     }
@@ -328,7 +333,7 @@ def _judge_fewest(claim, scores, per_image, rng):
     verdict = "partly" if own["mean"] < least else "not reproduced"
     spread = f"{own['mean']:.1f} ({own['min']:.0f} to {own['max']:.0f})"
     return {
-        "ours": f"{spread}; {METHOD_NAMES.get(closest, closest)} {least:.1f}",
+        "ours": f"{spread}; {_name(closest)} {least:.1f}",
         "difference": f"{own['mean'] - least:+.1f}",
         "verdict": "reproduced" if own["max"] < others["min"].min() else verdict,
     }

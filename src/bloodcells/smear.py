@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from bloodcells.cell_size import RED_CELL_DIAMETER_UM, estimate_cell_radius
+from bloodcells.checks import check_rgb
 from bloodcells.counting.circle_hough import circles_to_labels
 from bloodcells.counting.find import METHODS, find_cells
 from bloodcells.errors import UserError
@@ -141,7 +142,7 @@ def count_image(
     scale share the scaled image. When it would be larger than the image itself, it is made block by block,
     and labels are kept at the scale of the image.
     """
-    _check_image(image)
+    check_rgb(image)
     _check_options(cells, method, block_size)
     cell_radius = _find_cell_radius(image, cell_radius, pixel_size_um)
     networks = {cell: load_network(cell) for cell in cells} if networks is None else networks
@@ -381,13 +382,6 @@ def _find_cell_radius(image, cell_radius, pixel_size_um):
             f"image, got {cell_radius:.3g} pixels ({source})."
         )
     return cell_radius
-
-
-def _check_image(image):
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise UserError(
-            f"`image` must be uint8 of shape (M, N, 3), got {image.dtype} of shape {image.shape}."
-        )
 
 
 def _check_options(cells, method, block_size):

@@ -12,6 +12,7 @@ References
 
 import numpy as np
 
+from bloodcells.checks import check_rgb
 from bloodcells.errors import UserError
 
 LEVEL = 200
@@ -47,10 +48,7 @@ def balance_white(image, *, level=LEVEL, percentile=PERCENTILE):
     >>> balance_white(dim)[0, 0].tolist()
     [200, 200, 200]
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UserError(
-            f"`image` must be uint8 of shape (M, N, 3), got {image.dtype} of shape {image.shape}."
-        )
+    check_rgb(image)
     if not 1 <= level <= 255:
         raise UserError(f"`level` must be 1 to 255, got {level!r}.")
     if not 0 < percentile <= 100:

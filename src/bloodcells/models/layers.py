@@ -77,7 +77,7 @@ def norm_first_conv(x, filters, *, name):
     keras tensor, shape (N, rows, columns, filters)
     """
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
-    return layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal", name=f"{name}_conv")(x)
+    return conv_norm(x, filters, batch_norm=False, name=name)
 
 
 def pad_to_multiple(x, multiple):
