@@ -106,8 +106,10 @@ def test_weights_of_imagenet_come_by_download(file_server, monkeypatch, tmp_path
     )
     monkeypatch.setitem(entry, "url", f"{file_server.url}/resnet18.h5")
     monkeypatch.setitem(entry, "md5", hashlib.md5(content).hexdigest())
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(tmp_path / "keras"))
+    # Keras keeps downloads below the system's temporary folder where its own folder is missing.
+    cache = tmp_path / "keras"
+    cache.mkdir()
+    monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(cache))
 
     file_server.faults["/resnet18.h5"] = 503
     with pytest.raises(DataUnavailableError, match=r'can.t be had here .*take "blood"'):
@@ -122,6 +124,7 @@ def test_weights_of_imagenet_come_by_download(file_server, monkeypatch, tmp_path
     for layer in (layer for layer in trained.layers if layer.weights):
         for mine, theirs in zip(inner.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
             assert np.array_equal(mine, theirs), layer.name
+    assert len(list((cache / "models").iterdir())) == 1
 
 
 def classification_weights():
