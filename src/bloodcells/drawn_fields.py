@@ -61,12 +61,30 @@ def draw_field(part, index):
     cells = [Cell(rng, str(kind), radius) for kind in kinds]
     stain = STAINS[index % len(STAINS)]
     smear = draw(rng, cells, SHAPE, stain, overlap=_OVERLAP, whole=False, blur=1.0, noise=3.0, light=0.12)
+    return make_field(image_id, smear, cells)
+
+
+def make_field(image_id, smear, cells):
+    """Make a field of a drawn smear.
+
+    Parameters
+    ----------
+    image_id : str
+    smear : bloodcells.synthetic.Smear
+    cells : list of bloodcells.drawn_cells.Cell
+        Those that it was drawn from, placed.
+
+    Returns
+    -------
+    bloodcells.fields.Field
+        With masks, outlines of whole red cells, and counts.
+    """
     return Field(
         "synthetic",
         image_id,
         smear.image,
         {cell: smear.masks[_DRAWN_NAME[cell]] for cell in CELLS},
-        [_outline(cell) for cell in cells if cell.cell_class == "rbc"],
+        [_outline(cell, smear.labels.shape) for cell in cells if cell.cell_class == "rbc"],
         {cell: smear.counts[_DRAWN_NAME[cell]] for cell in CELLS},
     )
 
@@ -134,12 +152,12 @@ def _image_id(part, index):
     return f"synthetic-field-{part}-{index}"
 
 
-def _outline(cell):
+def _outline(cell, shape):
     """Return the outline of a placed cell within the field, (row, column) of each vertex."""
     half = len(cell.mask) // 2
     corner = np.array([cell.row - half, cell.column - half])
     first = np.maximum(corner, 0)
-    last = np.minimum(corner + len(cell.mask), SHAPE)
+    last = np.minimum(corner + len(cell.mask), shape)
     inside = tuple(slice(a, b) for a, b in zip(first - corner, last - corner, strict=True))
     # The ring of pixels around the field lies outside the cell; half way to it the outline ends.
     depth = np.pad(np.clip(cell.depth[inside], -1, 1), 1, constant_values=-1)
