@@ -13,6 +13,7 @@ from bloodcells.controlled_counts import (
     choose_levels,
     count_condition,
     list_conditions,
+    reference_table,
     summarise,
 )
 from bloodcells.drawn_conditions import Condition
@@ -111,6 +112,8 @@ def test_summary_by_hand():
     assert summary["high"].to_numpy() == pytest.approx([-0.03, 0.01, 0.31, 0.01])
     assert summary["f1"].to_numpy() == pytest.approx(16 / 20)
     assert (summary["n"] == 2).all()
+    # One of the two rows of the reference.
+    assert reference_table(summary).to_dict() == {"truth": {"connected components": "0.0 [-1.0, 1.0]"}}
 
 
 def test_breaking_points_by_hand():

@@ -29,6 +29,7 @@ REDUCIBLE = {
     *("image_size", "base_filters", "n_seeds"),
     *("epochs_wbc", "epochs_plt", "segnet_filters"),  # of networks beside the main one of a chapter
     "pretraining_epochs",
+    *("n_levels", "n_fields"),  # of chapter 6
 }
 SECTIONS = [
     "What the paper claims",
@@ -42,6 +43,8 @@ SECTIONS = [
     "Deviations and limits",
     "Exercises",
 ]
+# Chapters of the book's own, from 6 on, have no paper to stand against.
+OWN_SECTIONS = ["The question", "Set-up", "Data", "Method", "Results", "Limits", "Exercises"]
 # Before the parameters come the claims (a table, a check of it) and the imports.
 MAX_PARAMETERS_PLACE = 4
 MAX_CELL_LINES = 40
@@ -262,8 +265,9 @@ def check_sections(nb):
     # A `#` inside a fenced block is a comment.
     text = re.sub(r"^(`{3,}|~{3,}).*?^\1", "", text, flags=re.MULTILINE | re.DOTALL)
     found = re.findall(r"^## +(.*?) *$", text, flags=re.MULTILINE)
-    if found != SECTIONS:
-        problems.append(f"sections {found}, expected {SECTIONS}")
+    expected = OWN_SECTIONS if found[:1] == OWN_SECTIONS[:1] else SECTIONS
+    if found != expected:
+        problems.append(f"sections {found}, expected {expected}")
     return problems
 
 
@@ -379,6 +383,13 @@ class TestBook:
     def test_in_contents(self, path):
         toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
         assert check_contents(path.stem, toc) == []
+
+    @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+    def test_chapters_of_papers_come_first(self, path):
+        is_own = f"## {OWN_SECTIONS[0]}" in [
+            line for cell in read(path).cells for line in cell.source.splitlines()
+        ]
+        assert is_own == (int(path.stem[:2]) > 5)
 
     @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
     def test_file_size(self, path):
@@ -623,6 +634,17 @@ class TestRules:
             add(source)(nb)
         assert check_lengths(nb) == []
         assert check_functions(nb) == []
+
+    def test_sections_of_the_books_own_chapters(self):
+        nb = good_notebook()
+        texts = [cell for cell in nb.cells if cell.cell_type == "markdown"]
+        for cell, name in zip(texts[1:], OWN_SECTIONS, strict=False):
+            cell.source = f"## {name}"
+        for cell in texts[1 + len(OWN_SECTIONS) :]:
+            nb.cells.remove(cell)
+        assert check_sections(nb) == []
+        nb.cells.pop(3)
+        assert check_sections(nb)
 
     def test_contents(self):
         toc = {"root": "a", "parts": [{"chapters": [{"file": "notebooks/05_a"}]}]}

@@ -101,3 +101,28 @@ def test_agreement_lines_by_hand():
     np.testing.assert_allclose(heights, [1, 1 - 1.96, 1 + 1.96, 0])
     assert axis.get_title() == "three fields"
     plt.close(figure)
+
+
+def test_every_error_of_a_count_has_its_line():
+    """Two factors, two inputs and two methods; the dashed lines are the truth's."""
+    rows = [
+        {"factor": f, "level": level, "input": i, "method": m, "error": e, "low": e - 0.1, "high": e + 0.1}
+        for f in ("blur", "noise")
+        for i, e in (("truth", 0.0), ("network", -0.5))
+        for m in ("cht", "tree")
+        for level in (2, 1)
+    ]
+    figure = plots.plot_count_errors(pd.DataFrame(rows), {"noise": "noise, grey levels", "blur": "blur"})
+    first, second, *empty = figure.axes
+    assert [axis.axison for axis in empty] == [False, False]
+    assert (first.get_xlabel(), second.get_xlabel()) == ("noise, grey levels", "blur")
+    for axis in (first, second):
+        lines = axis.get_lines()
+        assert sorted(line.get_linestyle() for line in lines) == ["-", "-", "--", "--"]
+        for line in lines:
+            assert line.get_xdata().tolist() == [1, 2]
+            np.testing.assert_allclose(line.get_ydata(), 0 if line.get_linestyle() == "--" else -50)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "circle Hough transform",
+        "component tree",
+    ]

@@ -181,3 +181,17 @@ def test_a_run_on_square_crops_must_have_predicted_those():
     for kind, given in (("square", {"crops": "square"}), ("wide", {})):
         wanted = set(crops.list_crops("all-idb1", "test", kind)["image_id"])
         assert results._test_images("all-idb1", config | given) == wanted
+
+
+def test_an_experiment_on_drawn_smears_enters_the_record_without_a_history(make_run, tmp_path):
+    folder = make_run(tmp_path / "runs", controlled=True, dataset="synthetic")
+    (folder / "history.csv").unlink()
+    (target,) = results.promote(folder, record=tmp_path / "record")
+    assert sorted(path.name for path in target.iterdir()) == sorted(
+        set(results.RECORD_FILES) - {"history.csv"}
+    )
+    assert len(results.load_history(tmp_path / "record")) == 0
+    trained = make_run(tmp_path / "other")
+    (trained / "history.csv").unlink()
+    with pytest.raises(UserError, match=r"lacks history\.csv"):
+        results.promote(trained, record=tmp_path / "record")

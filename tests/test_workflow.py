@@ -129,6 +129,10 @@ def test_chapter_that_names_no_dataset_may_use_any(workflow, tree):
     notebook = tree / "notebooks" / f"{CHAPTER}.ipynb"
     write_notebook(notebook, "from bloodcells.datasets import DATASETS")
     assert workflow.dependencies.chapter_datasets(notebook, tree) == ["bcisc", "jiangxi"]
+    write_notebook(notebook, "from bloodcells.datasets import DATASETS", "load('synthetic')")
+    assert workflow.dependencies.chapter_datasets(notebook, tree) == []
+    write_notebook(notebook, "from bloodcells.datasets import DATASETS", "load('synthetic', 'bcisc')")
+    assert workflow.dependencies.chapter_datasets(notebook, tree) == ["bcisc"]
     write_notebook(notebook, "print('jiangxi')")
     assert workflow.dependencies.chapter_datasets(notebook, tree) == []
 

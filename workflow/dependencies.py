@@ -122,7 +122,9 @@ def package_modules(code, source_dir):
 
 
 def named_datasets(code, names):
-    """Find which datasets a chapter uses: those it names in a string, or all when it names none.
+    """Find which datasets a chapter uses: those it names in a string.
+
+    A chapter that names none uses all, unless it names "synthetic": then it is about drawn smears.
 
     Parameters
     ----------
@@ -141,7 +143,8 @@ def named_datasets(code, names):
         for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    return [name for name in names if name in strings] or names
+    named = [name for name in names if name in strings]
+    return named if named or "synthetic" in strings else names
 
 
 def chapter_datasets(notebook, root):

@@ -176,6 +176,28 @@ def summarise(table, factors, *, seed, methods=tuple(METHODS)):
     return pd.DataFrame(rows)
 
 
+def reference_table(summary):
+    """Return the errors at the reference as text.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        From `summarise`.
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        Rows are methods, columns `INPUTS`: the error in per cent, with its interval in brackets.
+    """
+    here = summary[summary["level"] == summary["factor"].map(asdict(REFERENCE))]
+    here = here.drop_duplicates(["input", "method"])
+    texts = [f"{100 * r.error:.1f} [{100 * r.low:.1f}, {100 * r.high:.1f}]" for r in here.itertuples()]
+    table = here.assign(method=here["method"].map(METHODS), text=texts)
+    return table.pivot(index="method", columns="input", values="text")[
+        [name for name in INPUTS if name in set(table["input"])]
+    ]
+
+
 def breaking_points(summary, *, most=0.1):
     """Tell from which level on a count is off.
 
@@ -197,8 +219,9 @@ def breaking_points(summary, *, most=0.1):
     table = summary.assign(place=list(places))
     off = table[table["error"].abs() > most].sort_values("place", kind="stable")
     first = off.groupby(["factor", "input", "method"])["level"].first().unstack("method")
-    keys = summary[["factor", "input"]].drop_duplicates()
-    return first.reindex(index=pd.MultiIndex.from_frame(keys), columns=summary["method"].unique())
+    inputs = [name for name in INPUTS if name in set(summary["input"])]
+    rows = pd.MultiIndex.from_product([summary["factor"].unique(), inputs], names=["factor", "input"])
+    return first.reindex(index=rows, columns=summary["method"].unique())
 
 
 def _distance(factor, level):

@@ -9,6 +9,7 @@ from matplotlib.ticker import LogLocator
 from skimage.segmentation import find_boundaries
 
 from bloodcells.claims import METHOD_NAMES
+from bloodcells.counting.find import METHODS
 
 PAPER_COLOURS = {"neutrophil": "#ff0000", "lymphocyte": "#0000ff", "basophil": "#00ff00"}
 """nasser2025, section 2.5."""
@@ -290,3 +291,49 @@ def plot_agreement(axis, n_true, n_pred, *, label=None):
         axis.axhline(limit, color=TRUE_COLOUR, linestyle="--", linewidth=1)
     axis.axhline(0, color="0.5", linewidth=0.8)
     axis.set(xlabel="true count", ylabel="counted - true", title=label)
+
+
+def plot_count_errors(summary, titles, *, n_columns=4, highest=0.6):
+    """Show how counts err, a panel a factor: lines a method, dashed from the truth, solid from a network.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        From `bloodcells.controlled_counts.summarise`.
+    titles : dict of str to str
+        Factor to what its axis is called, in the order of the panels.
+    n_columns : int
+    highest : float
+        Upper end of the axis of errors, whose lower end is -1, a fraction of the true count: everything
+        missed. What lies above is cut off.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    n_rows = -(-len(titles) // n_columns)
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=(10.5, 2.7 * n_rows), sharey=True, squeeze=False)
+    for axis in axes.flat[len(titles) :]:
+        axis.set_axis_off()
+    colours = dict(zip(METHODS, sns.color_palette("colorblind"), strict=False))
+    for axis, (factor, title) in zip(axes.flat, titles.items(), strict=False):
+        of_factor = summary[summary["factor"] == factor]
+        for (name, method), lines in of_factor.groupby(["input", "method"], sort=False):
+            lines = lines.sort_values("level")
+            shown = {"color": colours[method], "linestyle": "--" if name == "truth" else "-"}
+            label = METHODS[method] if name == "network" else None
+            axis.plot(lines["level"], 100 * lines["error"], marker=".", label=label, **shown)
+            axis.fill_between(
+                lines["level"],
+                100 * lines["low"],
+                100 * lines["high"],
+                color=colours[method],
+                alpha=0.15,
+                lw=0,
+            )
+        axis.set(xlabel=title, ylim=(-105, 100 * highest))
+    for axis in axes[:, 0]:
+        axis.set_ylabel("error of the count, %")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
+    return figure

@@ -119,7 +119,8 @@ def start_run(chapter, mode, arm, seed, *, config, output_dir="runs"):
         Method and target, such as ``"wcsegnet/nucleus"``.
     seed : int
     config : dict
-        Everything else that decides the result; JSON values.
+        Everything else that decides the result; JSON values. With ``"controlled": True`` the run is an
+        experiment that is meant for drawn smears and trains nothing: it may enter the record all the same.
     output_dir : path-like
         A relative path counts from the root of the checkout.
 
@@ -292,7 +293,10 @@ def promote(run_dir, *, record=RECORD):
 
 
 def _check_promotable(folder):
-    missing = [name for name in RECORD_FILES if not (folder / name).exists()]
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    controlled = config.get("controlled", False)
+    needed = set(RECORD_FILES) - ({"history.csv"} if controlled else set())
+    missing = sorted(name for name in needed if not (folder / name).exists())
     if missing:
         raise UserError(
             f"{folder} is not finished: it lacks {', '.join(missing)}. Run the chapter again to end it."
@@ -300,9 +304,8 @@ def _check_promotable(folder):
     source = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     if source["dirty"] or not source["commit"]:
         raise UserError(f"{folder} was made from a tree with uncommitted changes. Commit, then run it again.")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     per_image = pd.read_csv(folder / "per_image.csv", keep_default_na=False, dtype={"image_id": str})
-    for name in config["datasets"]:
+    for name in [] if controlled else config["datasets"]:
         if name == "synthetic":
             raise UserError(f"{folder} was made on drawn smears; only runs on real data enter the record.")
         wanted = _test_images(name, config)
@@ -337,7 +340,8 @@ def _copy_to_record(folder, record):
         copy = Path(temporary) / target.name
         copy.mkdir()
         for name in RECORD_FILES:
-            shutil.copyfile(folder / name, copy / name)
+            if (folder / name).exists():
+                shutil.copyfile(folder / name, copy / name)
         for path in older:
             shutil.rmtree(path)
         copy.rename(target)
