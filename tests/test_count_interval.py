@@ -1,14 +1,16 @@
 """Intervals of counts, from held-out fields."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from bloodcells.count_interval import CountInterval, count_interval, read_counts
+from bloodcells.count_interval import CountInterval, count_interval, interval_table, read_counts
 from bloodcells.errors import UserError
 from bloodcells.networks import CELLS, load_network
 from bloodcells.results import RECORD
+from bloodcells.smear import count_image
 
 
 def test_order_statistics_by_hand():
@@ -84,3 +86,25 @@ def test_without_a_record(tmp_path):
     with pytest.raises(UserError, match=r"no run 'dounet-plt.*in a checkout of the book"):
         read_counts(network, "ccl", record=tmp_path)
     assert json.loads((next(RECORD.glob(f"*/*/{network.card['run']}")) / "config.json").read_text())
+
+
+def test_table_of_a_photograph(stand_in_networks, draw_discs):
+    """Three red cells and a white one; the calibration is that of the shipped networks."""
+    image = draw_discs((160, 160), [("rbc", 30, r, 18) for r in (30, 80, 130)] + [("wbc", 110, 80, 24)])
+    networks = {
+        cell: dataclasses.replace(
+            network,
+            counting=network.counting | {"method": "ccl"},
+            card=network.card | {"run": load_network(cell).card["run"]},
+        )
+        for cell, network in stand_in_networks.items()
+    }
+    counted = count_image(image, cell_radius=18, networks=networks)
+    table = interval_table(counted, networks, coverage=0.9)
+    assert table["count"].to_dict() == {"rbc": 3, "wbc": 1, "plt": 0}
+    assert table.loc["rbc", "coverage"] == 50  # three held-out fields
+    for cell in ("rbc", "wbc"):
+        expected = count_interval(counted.cells[cell].n, *read_counts(networks[cell], "ccl"))
+        assert table.loc[cell, "low"] == np.floor(expected.low)
+        assert table.loc[cell, "high"] == np.ceil(expected.high)
+    assert table.loc["plt", ["low", "high"]].isna().all()

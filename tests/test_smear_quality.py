@@ -8,7 +8,14 @@ from scipy import ndimage as ndi
 
 from bloodcells.drawn_conditions import Condition, draw_condition
 from bloodcells.errors import UserError
-from bloodcells.smear_quality import MEASURES, RANGES, check_quality, measure_quality, read_ranges
+from bloodcells.smear_quality import (
+    MEASURES,
+    RANGES,
+    check_quality,
+    measure_quality,
+    quality_table,
+    read_ranges,
+)
 
 BACKGROUND, CELL = np.array([230.0, 220, 225]), np.array([200.0, 120, 150])
 
@@ -91,6 +98,14 @@ def test_noise_that_breaks_the_counts_of_chapter_6_is_named():
 def test_nothing_to_see():
     with pytest.raises(UserError, match="one grey level"):
         measure_quality(np.full((50, 50, 3), 200, np.uint8), cell_radius=18.0)
+
+
+def test_table_by_hand():
+    table = quality_table({"noise": 5.0, "cells_a": 1.0}, {"noise": (0.5, 1.0), "cells_a": (-4.0, 4.0)})
+    assert table.to_numpy().tolist() == [
+        ["5.0", "0.5 to 1.0", "unusual"],
+        ["1.0", "-4.0 to 4.0", "as usual"],
+    ]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"ranges": {"noise": [1]}}'])

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bloodcells import fields
+from bloodcells.counting.find import METHODS
 from bloodcells.errors import UserError
 from bloodcells.results import RECORD
 
@@ -117,3 +118,37 @@ def count_interval(n_pred, calibration_true, calibration_pred, *, coverage=0.9):
         coverage=(k + 1 - 2 * j) / (k + 1),
         n_fields=k,
     )
+
+
+def interval_table(counted, networks, *, coverage=0.9, record=RECORD):
+    """Tabulate the counts of a photograph with their intervals.
+
+    Parameters
+    ----------
+    counted : bloodcells.smear.SmearCount
+    networks : dict of str to bloodcells.networks.Network
+        Those that it was counted with.
+    coverage : float
+        Wanted, in (0, 1).
+    record : path-like
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each kind of cell: "method", "count", "low" and "high" (whole cells, rounded outwards),
+        "coverage" in per cent, and "held-out fields" behind it; not-a-number without an interval.
+    """
+    rows = {}
+    for cell, found in counted.cells.items():
+        calibration = read_counts(networks[cell], found.method, record=record)
+        interval = count_interval(found.n, *calibration, coverage=coverage)
+        rows[cell] = {"method": METHODS[found.method], "count": found.n}
+        if interval is not None:
+            rows[cell] |= {
+                "low": np.floor(interval.low),
+                "high": np.ceil(interval.high),
+                "coverage": round(100 * interval.coverage),
+                "held-out fields": interval.n_fields,
+            }
+    columns = ["method", "count", "low", "high", "coverage", "held-out fields"]
+    return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from scipy.ndimage import gaussian_gradient_magnitude
 from skimage.color import rgb2lab
 from skimage.filters import threshold_otsu
@@ -161,3 +162,29 @@ def check_quality(measured, ranges=None):
         if value > most or (value < least and name not in _NEVER_TOO_SMALL):
             found[name] = f"{MEASURES[name]}: {value:.3g}, usual are {low:.3g} to {high:.3g}"
     return found
+
+
+def quality_table(measured, ranges=None):
+    """Tabulate what is measured beside what is usual.
+
+    Parameters
+    ----------
+    measured : dict
+        From `measure_quality`.
+    ranges : dict of str to tuple of float, optional
+        Default: `read_ranges`.
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        Rows are measures, columns "measured", "usual" and "verdict": "as usual" or "unusual".
+    """
+    ranges = read_ranges() if ranges is None else ranges
+    unusual = check_quality(measured, ranges)
+    return pd.DataFrame(
+        {
+            "measured": {MEASURES[name]: f"{value:.1f}" for name, value in measured.items()},
+            "usual": {MEASURES[name]: "{:.1f} to {:.1f}".format(*ranges[name]) for name in measured},
+            "verdict": {MEASURES[name]: "unusual" if name in unusual else "as usual" for name in measured},
+        }
+    )
