@@ -225,14 +225,17 @@ def test_staging_writes_pages_and_banner_and_leaves_the_source_alone(workflow, s
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_captions_tell_the_mode_and_the_data_of_the_run(workflow):
+@pytest.mark.parametrize(
+    ("tags", "shown"), [([], "This run"), (["record"], "The record, or this run where there is none")]
+)
+def test_captions_tell_the_mode_and_the_data_of_the_run(workflow, tags, shown):
     facts = {"mode": "reduced", "data": "jiangxi, bcisc"}
     card = new_output("display_data", data={"text/plain": "", "application/vnd.bloodcells.run+json": facts})
-    figure = {"mystnb": {"figure": {"caption": "Cells.", "name": "fig"}}}
+    figure = {"tags": tags, "mystnb": {"figure": {"caption": "Cells.", "name": "fig"}}}
     cells = [new_code_cell("card()", outputs=[card]), new_code_cell("plot()", metadata=figure)]
     page = workflow.stage.page_of(new_notebook(cells=cells))
     caption = page.cells[1].metadata["mystnb"]["figure"]["caption"]
-    assert caption == "Cells. This run: reduced mode, on jiangxi, bcisc."
+    assert caption == f"Cells. {shown}: reduced mode, on jiangxi, bcisc."
 
 
 def test_stripping_keeps_only_the_outputs_that_are_checked(workflow):

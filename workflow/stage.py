@@ -242,10 +242,14 @@ def is_drawn(notebook):
     )
 
 
+_RECORD_OR_RUN = "The record, or this run where there is none"
+
+
 def page_of(notebook):
     """Make the page of an executed chapter: without what is of this build, or for programs, only.
 
-    Every figure's caption gets the mode and the data of the run, which the chapter's run card tells.
+    Every figure's caption gets the mode and the data of the run, which the chapter's run card tells. A figure
+    that shows the record where there is one is tagged ``record``.
 
     Parameters
     ----------
@@ -269,7 +273,8 @@ def page_of(notebook):
     for cell in notebook.cells:
         figure = cell.metadata.get("mystnb", {}).get("figure")
         if facts and figure:
-            figure["caption"] += f" This run: {facts['mode']} mode, on {facts['data']}."
+            shown = "This run" if "record" not in cell.metadata.get("tags", []) else _RECORD_OR_RUN
+            figure["caption"] += f" {shown}: {facts['mode']} mode, on {facts['data']}."
     return notebook
 
 
