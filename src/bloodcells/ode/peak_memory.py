@@ -63,7 +63,10 @@ def main(solver, number):
     block = ODEBlock(solver=solver, **own)
     inputs = keras.Input((None, None, SHAPE[-1]))
     model = keras.Model(inputs, block(inputs))
-    block.set_weights([0.3 * weight for weight in block.get_weights()])  # a gentle flow
+    # A flow that a strict tolerance makes many steps of: 0.3 of He's deviation in both convolutions, the
+    # second of which a block starts with a tenth.
+    scales = (0.3, 0.3, 0.3, 3.0, 3.0, 3.0)
+    block.set_weights([scale * w for scale, w in zip(scales, block.get_weights(), strict=True)])
     model.compile(keras.optimizers.SGD(1e-3), "mse")
     maps = np.random.default_rng(0).normal(size=SHAPE).astype("float32")
     model.train_on_batch(maps[:1, :8, :8], maps[:1, :8, :8])
