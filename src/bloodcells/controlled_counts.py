@@ -15,6 +15,7 @@ from bloodcells.counting.find import METHODS
 from bloodcells.drawn_conditions import RADIUS, Condition, draw_condition
 from bloodcells.errors import UserError
 from bloodcells.field_scores import score_field
+from bloodcells.object_metrics import object_scores
 from bloodcells.tiling import choose_output_size, predict_tiled
 from bloodcells.working_scale import draw_edges
 
@@ -171,7 +172,7 @@ def summarise(table, factors, *, seed, methods=tuple(METHODS)):
                 rows.append(
                     {"factor": factor, "level": level, "input": name, "method": method, "n": len(group)}
                     | {"error": errors.mean(), "low": low, "high": high}
-                    | {"f1": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else np.nan}
+                    | {"f1": float(object_scores(tp, fp, fn)["f1"])}
                 )
     return pd.DataFrame(rows)
 

@@ -7,14 +7,15 @@ References
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bloodcells import fields
 from bloodcells.counting.find import METHODS
 from bloodcells.errors import UserError
-from bloodcells.results import RECORD
+from bloodcells.field_reports import agreement_counts
+from bloodcells.results import RECORD, load_runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,18 +57,15 @@ def read_counts(network, method, *, record=RECORD):
     UserError
         If the record has no such run.
     """
-    found = sorted(record.glob(f"*/*/{network.card['run']}/per_image.csv"))
+    found = list(Path(record).glob(f"*/*/{network.card['run']}"))
     if not found:
         raise UserError(
             f"The record has no run {network.card['run']!r}, of which the network for {network.cell} is; the "
             "interval of a count can only be had in a checkout of the book."
         )
-    table = pd.read_csv(found[0])
-    # The record has fields that the network learned from, too.
-    held_out = {name: fields.list_fields(name, network.cell, "test") for name in table["dataset"].unique()}
-    is_held_out = [row.image_id in held_out[row.dataset] for row in table.itertuples()]
-    table = table[np.array(is_held_out, bool) & table["n_true"].notna()]
-    return table["n_true"].to_numpy(float), table[f"n_{method}"].to_numpy(float)
+    _, per_image = load_runs(found[0])
+    # A run is of one network; the record has fields that it learned from, too.
+    return agreement_counts(per_image, per_image["method"].iloc[0], network.cell, method)
 
 
 def count_interval(n_pred, calibration_true, calibration_pred, *, coverage=0.9):

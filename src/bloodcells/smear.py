@@ -144,7 +144,7 @@ def count_image(
     """
     check_rgb(image)
     _check_options(cells, method, block_size)
-    cell_radius = _find_cell_radius(image, cell_radius, pixel_size_um)
+    cell_radius = find_cell_radius(image, cell_radius, pixel_size_um)
     networks = {cell: load_network(cell) for cell in cells} if networks is None else networks
     readers, results = {}, {}
     for number, cell in enumerate(cells):
@@ -366,7 +366,24 @@ def _to_image_pixels(objects, scaled):
     }
 
 
-def _find_cell_radius(image, cell_radius, pixel_size_um):
+def find_cell_radius(image, cell_radius=None, pixel_size_um=None):
+    """Return the typical radius of red cells that a photograph is counted with.
+
+    Parameters
+    ----------
+    image, cell_radius, pixel_size_um
+        As in `count_image`.
+
+    Returns
+    -------
+    float
+        Pixels of `image`.
+
+    Raises
+    ------
+    UserError
+        If it is out of range, or can't be found.
+    """
     for name, value in {"cell_radius": cell_radius, "pixel_size_um": pixel_size_um}.items():
         if value is not None and not 0 < value < np.inf:
             raise UserError(f"`{name}` must be above 0, got {value}.")
