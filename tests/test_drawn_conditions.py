@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from bloodcells.drawn_conditions import GEOMETRY, RADIUS, Condition, compress, draw_condition, turn_hue
+from bloodcells.drawn_conditions import GEOMETRY, RADIUS, Condition, compress, draw_condition
 from bloodcells.errors import UserError
 from bloodcells.object_metrics import fill_outline
 
@@ -77,13 +77,6 @@ def test_blur_removes_detail_and_noise_adds_it():
         return np.abs(np.diff(image, axis=0)).mean()
 
     assert detail(blur=4.0) < detail() < detail(noise=20.0)
-
-
-def test_hue_by_hand():
-    image = np.uint8([[[200, 10, 10], [90, 90, 90]]])
-    assert turn_hue(image, 240).tolist() == [[[10, 10, 200], [90, 90, 90]]]
-    assert turn_hue(image, -120).tolist() == turn_hue(image, 240).tolist()
-    assert turn_hue(image, 0) is image
 
 
 def test_compression_keeps_less_the_lower_its_quality():

@@ -7,8 +7,8 @@ import dataclasses
 
 import cv2
 import numpy as np
-from skimage.color import hsv2rgb, rgb2hsv
 
+from bloodcells.colours import turn_hue
 from bloodcells.drawn_cells import CELL_TYPES, Cell
 from bloodcells.drawn_fields import make_field
 from bloodcells.errors import UserError
@@ -119,32 +119,6 @@ def draw_condition(condition, shape, *, seed):
     image = compress(turn_hue(smear.image, condition.hue), condition.quality)
     field = make_field(f"synthetic-condition-{seed}", smear, cells)
     return dataclasses.replace(field, image=image)
-
-
-def turn_hue(image, degrees):
-    """Turn all colours around the colour circle.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (M, N, 3)
-        RGB.
-    degrees : float
-        120 makes red green.
-
-    Returns
-    -------
-    ndarray of uint8, shape (M, N, 3)
-
-    Examples
-    --------
-    >>> turn_hue(np.uint8([[[200, 10, 10]]]), 120).tolist()
-    [[[10, 200, 10]]]
-    """
-    if degrees == 0:
-        return image
-    colours = rgb2hsv(image)
-    colours[..., 0] = (colours[..., 0] + degrees / 360) % 1
-    return np.rint(255 * hsv2rgb(colours)).astype(np.uint8)
 
 
 def compress(image, quality):
