@@ -133,6 +133,14 @@ def classification_weights():
     return sys.modules["classification_models.weights"].WEIGHTS_COLLECTION
 
 
+def test_a_softmax_over_classes_sums_to_one():
+    probability = build_backbone_unet("mobilenet", (40, 48, 3), n_classes=3).predict(
+        np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), dtype=np.uint8), verbose=0
+    )
+    assert probability.shape == (2, 40, 48, 3)
+    np.testing.assert_allclose(probability.sum(axis=-1), 1, atol=1e-5)
+
+
 def test_running_statistics_follow_short_trainings():
     unet = build_backbone_unet("resnet18", (32, 32, 3), batch_norm_momentum=0.8)
     inner = next(layer for layer in unet.layers if isinstance(layer, keras.Model))
@@ -140,9 +148,10 @@ def test_running_statistics_follow_short_trainings():
     assert momenta == {0.8}
 
 
-def test_a_saved_network_comes_back(tmp_path):
+@pytest.mark.parametrize("n_classes", [None, 3])
+def test_a_saved_network_comes_back(tmp_path, n_classes):
     keras.utils.set_random_seed(0)
-    unet = build_backbone_unet("mobilenet", IMAGES.shape[1:])
+    unet = build_backbone_unet("mobilenet", IMAGES.shape[1:], n_classes=n_classes)
     path = tmp_path / "nucleus.weights.h5"
     backbones.save_unet(unet, "mobilenet", path)
     keras.utils.set_random_seed(1)
@@ -161,7 +170,9 @@ def test_a_damaged_network_is_refused(tmp_path):
     specification.write_text("{")
     with pytest.raises(UserError, match=r"nucleus\.json is damaged"):
         backbones.load_unet(path)
-    specification.write_text('{"encoder": "vgg16", "input_shape": [32, 32, 3], "sha256": "0"}')
+    specification.write_text(
+        '{"encoder": "vgg16", "input_shape": [32, 32, 3], "n_classes": null, "sha256": "0"}'
+    )
     with pytest.raises(UserError, match=r"nucleus\.weights\.h5 is damaged"):
         backbones.load_unet(path)
 

@@ -14,6 +14,13 @@ def test_parameters_of_the_published_size():
     assert build_dounet(heads=("mask",)).count_params() == 1_937_442 - 33
 
 
+def test_classes_in_place_of_heads_sum_to_one():
+    model = build_dounet((100, 108, 3), n_classes=4, base_filters=1)
+    probability = model.predict_on_batch(np.zeros((1, 100, 108, 3), np.uint8))
+    assert probability.shape == (1, 12, 20, 4)
+    np.testing.assert_allclose(probability.sum(axis=-1), 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [100, 188, 284])
 def test_output_is_the_middle_of_the_tile(size):
     model = build_dounet((size, size + 8, 3), base_filters=1)

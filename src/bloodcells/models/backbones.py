@@ -95,9 +95,15 @@ def list_encoders():
 
 
 def build_backbone_unet(
-    encoder, input_shape=(256, 256, 3), *, encoder_weights=None, batch_norm_momentum=0.9, name=None
+    encoder,
+    input_shape=(256, 256, 3),
+    *,
+    n_classes=None,
+    encoder_weights=None,
+    batch_norm_momentum=0.9,
+    name=None,
 ):
-    """Build a U-Net around an encoder, with one sigmoid output.
+    """Build a U-Net around an encoder, with one sigmoid output, or a softmax over classes.
 
     Parameters
     ----------
@@ -105,6 +111,8 @@ def build_backbone_unet(
         One of `list_encoders`.
     input_shape : tuple of int
         (rows, columns, 3), at least 32 rows and columns. [1]_ has 256 x 256.
+    n_classes : int, optional
+        Number of classes, background included, for a softmax; [1]_ has none.
     encoder_weights : {"imagenet", "hed"}, list of ndarray, or None
         What the encoder starts from: weights of ImageNet, which are downloaded; for "vgg16" also "hed", see
         `bloodcells.models.vgg16_weights`; those of an encoder of `build_encoder` that was trained, as its
@@ -119,7 +127,7 @@ def build_backbone_unet(
     -------
     keras.Model
         uint8 or float images in [0, 255], RGB, shape (N, rows, columns, 3), to float32 probabilities, shape
-        (N, rows, columns, 1).
+        (N, rows, columns, 1), or (N, rows, columns, n_classes) that sum to 1 over the last axis.
 
     Raises
     ------
@@ -150,7 +158,7 @@ def build_backbone_unet(
     colours = (np.eye(3), np.negative(MEANS["hed"])) if encoder_weights == "hed" else _colour_map(encoder)
     x, padding = pad_to_multiple(ColourMap(*colours, name="colours")(inputs), _FACTOR)
     # Its last layer would compute in half precision where the policy says so: ours is added below.
-    options = {"input_shape": tuple(x.shape[1:]), "activation": "linear"}
+    options = {"input_shape": tuple(x.shape[1:]), "classes": n_classes or 1, "activation": "linear"}
     if encoder_weights == "imagenet":
         with _download_errors(encoder):
             unet = library.Unet(encoder, encoder_weights="imagenet", **options)
@@ -162,7 +170,8 @@ def build_backbone_unet(
         _copy_weights(encoder_weights, unet, encoder)
     _set_momentum(unet, batch_norm_momentum)
     x = crop(unet(x), padding)
-    outputs = layers.Activation("sigmoid", dtype="float32", name="probability")(x)
+    last = "sigmoid" if n_classes is None else "softmax"
+    outputs = layers.Activation(last, dtype="float32", name="probability")(x)
     return keras.Model(inputs, outputs, name=name or f"{encoder}_unet")
 
 
@@ -215,7 +224,13 @@ def save_unet(model, encoder, path):
         If the suffix is another one.
     """
     weights, specification = _paths(path)
-    spec = {"encoder": encoder, "input_shape": list(model.input_shape[1:]), "sha256": None}
+    n_outputs = model.output_shape[-1]
+    spec = {
+        "encoder": encoder,
+        "input_shape": list(model.input_shape[1:]),
+        "n_classes": None if n_outputs == 1 else n_outputs,
+        "sha256": None,
+    }
     with atomic_path(weights) as temporary:
         model.save_weights(temporary)
         spec["sha256"] = hashlib.sha256(temporary.read_bytes()).hexdigest()
@@ -246,11 +261,12 @@ def load_unet(path):
     try:
         spec = json.loads(specification.read_text(encoding="utf-8"))
         encoder, input_shape, sha256 = spec["encoder"], tuple(spec["input_shape"]), spec["sha256"]
+        n_classes = spec["n_classes"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{specification} is damaged ({error!r}); save the network again.") from error
     if hashlib.sha256(weights.read_bytes()).hexdigest() != sha256:
         raise UserError(f"{weights} is damaged, or not of {specification.name}; save the network again.")
-    model = build_backbone_unet(encoder, input_shape)
+    model = build_backbone_unet(encoder, input_shape, n_classes=n_classes)
     model.load_weights(weights)
     return model
 

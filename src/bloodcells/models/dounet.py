@@ -12,14 +12,14 @@ import keras
 from keras import layers
 
 from bloodcells.errors import UserError
-from bloodcells.models.layers import sigmoid_heads
+from bloodcells.models.layers import sigmoid_heads, softmax_head
 
 MARGIN = 44
 """Pixels that the unpadded convolutions take off each side of a tile."""
 HEADS = ("mask", "edge")
 
 
-def build_dounet(input_shape=(188, 188, 3), *, heads=HEADS, base_filters=32, name="dounet"):
+def build_dounet(input_shape=(188, 188, 3), *, heads=HEADS, n_classes=None, base_filters=32, name="dounet"):
     """Build a DO-U-Net, or with one head its single-output form.
 
     Parameters
@@ -29,6 +29,9 @@ def build_dounet(input_shape=(188, 188, 3), *, heads=HEADS, base_filters=32, nam
         that nothing is lost in the three poolings.
     heads : tuple of str
         Names of the outputs, one sigmoid each: ("mask", "edge"), or ("mask",) for white cells and platelets.
+    n_classes : int, optional
+        Number of classes, background included, for one softmax output in place of the heads; [1]_ and [2]_
+        have none.
     base_filters : int
         Filters of the first level (32 in [1]_ and [2]_), doubled at each level; the very first
         convolution has three times as many.
@@ -39,7 +42,7 @@ def build_dounet(input_shape=(188, 188, 3), *, heads=HEADS, base_filters=32, nam
     -------
     keras.Model
         uint8 or float RGB images in [0, 255], shape (N, rows, columns, channels), to float32 probabilities,
-        shape (N, rows - 88, columns - 88, len(heads)): those of the middle of the tile.
+        shape (N, rows - 88, columns - 88, len(heads)), or (..., n_classes): those of the middle of the tile.
 
     Notes
     -----
@@ -73,7 +76,8 @@ def build_dounet(input_shape=(188, 188, 3), *, heads=HEADS, base_filters=32, nam
         x = layers.Concatenate(name=f"up{level}_concat")([skip, x])
         x = _conv(x, f * 2**level, f"up{level}_1")
         x = _conv(x, f * 2**level, f"up{level}_2")
-    return keras.Model(inputs, sigmoid_heads(x, heads), name=name)
+    outputs = sigmoid_heads(x, heads) if n_classes is None else softmax_head(x, n_classes)
+    return keras.Model(inputs, outputs, name=name)
 
 
 def _conv(x, filters, name, *, kernel_size=3):
