@@ -57,6 +57,8 @@ def test_figures_have_a_panel_for_everything():
         {"epoch": [1, 2], "loss": [1.0, 0.5], "val_loss": [1.0, 0.6], "seed": 0, "method": "wcsegnet"}
     )
     assert len(plots.plot_histories({"this run": history, "record": pd.DataFrame()}).axes) == 2
+    legend = plots.plot_histories({"": history.replace("wcsegnet", "my_network")}).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["my_network"]
     sample = samples[0]
     row = ("best", sample.image, sample.nucleus.astype(int), sample.nucleus.astype(int))
     figure = plots.plot_predictions([row, row])

@@ -156,7 +156,8 @@ def plot_histories(histories, *, columns=("loss", "val_loss"), titles=("training
         len(histories), len(columns), figsize=(4.6 * len(columns), 3.2 * len(histories)), squeeze=False
     )
     for row, (name, table) in enumerate(histories.items()):
-        named = table.assign(method=table["method"].map(METHOD_NAMES))
+        # A name that isn't known is shown as it is: seaborn would leave its curve out without a word.
+        named = table.replace({"method": METHOD_NAMES})
         for axis, column, title in zip(axes[row], columns, titles, strict=True):
             sns.lineplot(
                 named,
