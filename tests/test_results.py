@@ -195,3 +195,12 @@ def test_an_experiment_on_drawn_smears_enters_the_record_without_a_history(make_
     (trained / "history.csv").unlink()
     with pytest.raises(UserError, match=r"lacks history\.csv"):
         results.promote(trained, record=tmp_path / "record")
+
+
+def test_answers_put_together_enter_the_record_without_a_history_but_not_on_drawn_smears(make_run, tmp_path):
+    folder = make_run(tmp_path / "runs", combined=["a-s0-1", "b-s0-2"])
+    (folder / "history.csv").unlink()
+    assert results.promote(folder, record=tmp_path / "record")
+    drawn = make_run(tmp_path / "other", combined=["a-s0-1", "b-s0-2"], dataset="synthetic")
+    with pytest.raises(UserError, match="only runs on real data"):
+        results.promote(drawn, record=tmp_path / "record")

@@ -120,7 +120,8 @@ def start_run(chapter, mode, arm, seed, *, config, output_dir="runs"):
     seed : int
     config : dict
         Everything else that decides the result; JSON values. With ``"controlled": True`` the run is an
-        experiment that is meant for drawn smears and trains nothing: it may enter the record all the same.
+        experiment that is meant for drawn smears and trains nothing: it may enter the record all the same. So
+        may one with ``"combined"``, the folders' names of the runs whose answers it puts together.
     output_dir : path-like
         A relative path counts from the root of the checkout.
 
@@ -295,7 +296,8 @@ def promote(run_dir, *, record=RECORD):
 def _check_promotable(folder):
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     controlled = config.get("controlled", False)
-    needed = set(RECORD_FILES) - ({"history.csv"} if controlled else set())
+    is_trained = not controlled and "combined" not in config
+    needed = set(RECORD_FILES) - (set() if is_trained else {"history.csv"})
     missing = sorted(name for name in needed if not (folder / name).exists())
     if missing:
         raise UserError(
