@@ -246,3 +246,16 @@ def test_figures_of_one_dataset_keep_their_targets_apart():
     accuracy = table.loc[(slice(None), "all-idb1/test", "SegNet"), "mask_accuracy"]
     # gharbi2023, section IV-B.
     assert accuracy.droplevel([1, 2]).to_dict() == {"rbc": 0.9586, "wbc": 0.9972, "plt": 0.9989}
+
+
+def test_scores_are_compared_as_numbers():
+    whole = VALUE | {"id": "w", "metric": "epochs", "value": 13}
+    shares = VALUE | {"id": "n", "metric": "share_a_as_b", "value": 0.1}
+    other = VALUE | {"id": "t", "paper_target": "cell"}
+    no_run = VALUE | {"id": "u", "method": "z"}
+    table = claims.compare_scores([VALUE, ORDER, whole, shares, other, no_run], scores(b=[0.89, 0.92]))
+    assert table["id"].tolist() == ["v", "t"]
+    row = table.iloc[0]
+    assert row[["paper", "ours", "low", "high"]].tolist() == pytest.approx([0.90, 0.905, 0.89, 0.92])
+    assert table["verdict"].tolist() == ["reproduced", "not tested"]
+    assert claims.compare_scores([VALUE], pd.DataFrame()).empty

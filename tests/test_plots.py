@@ -128,3 +128,28 @@ def test_every_error_of_a_count_has_its_line():
         "circle Hough transform",
         "component tree",
     ]
+
+
+def test_printed_scores_are_filled_where_they_are_tested():
+    table = pd.DataFrame(
+        {
+            "chapter": ["01_a", "02_b", "02_b"],
+            "paper": [0.9, 0.8, 0.3],
+            "ours": [0.95, 0.7, 0.4],
+            "low": [0.94, 0.6, 0.4],
+            "high": [0.96, 0.8, 0.4],
+            "verdict": ["not tested", "reproduced", "not reproduced"],
+        }
+    )
+    figure = plots.plot_printed_and_ours(table)
+    (axis,) = figure.axes
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels == ["chapter 1", "chapter 2"]
+    hollow, _, filled, _ = [
+        one for one in axis.collections if hasattr(one, "get_sizes") and one.get_sizes().size
+    ]
+    assert hollow.get_facecolors()[:, 3].tolist() == [0]
+    assert filled.get_facecolors()[:, 3].tolist() == [1, 1]
+    # What is below the axes stands on their edge.
+    np.testing.assert_allclose(filled.get_offsets(), [[0.8, 0.7], [0.5, 0.5]])
+    plt.close(figure)

@@ -308,3 +308,23 @@ def test_second_build_at_the_same_time_is_refused(built):
     with (built / "_build" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "Another build of this checkout is running" in build(built, check=False)
+
+
+def test_run_times_are_those_of_this_build(workflow, tmp_path):
+    path = tmp_path / "run.ipynb"
+    nbformat.write(new_notebook(metadata={"papermill": {"duration": 90.0}}), path)
+    unknown = tmp_path / "other.ipynb"
+    nbformat.write(new_notebook(), unknown)
+    table = workflow.stage.run_times({"05_nasser2025_wcsegnet": path, "99_later": unknown})
+    first, second = table.splitlines()[2:]
+    assert first.startswith("| {doc}`5 </notebooks/05_nasser2025_wcsegnet>` | 1.5 min | workstation |")
+    assert second == "| {doc}`99 </notebooks/99_later>` | not known | none yet | 0 | 0 |"
+
+
+def test_citation_follows_its_file(workflow, tmp_path):
+    facts = {"authors": [{"name": "A"}, {"name": "B"}], "title": "T", "version": "1.2.3"}
+    facts |= {"date-released": "2031-05-06", "repository-code": "https://example.org/t"}
+    (tmp_path / "CITATION.cff").write_text(yaml.safe_dump(facts))
+    text = workflow.stage.citation(tmp_path)
+    assert text.startswith("A and B. *T*, version 1.2.3, 2031. <https://example.org/t>")
+    assert "author = {{A and B}}," in text

@@ -182,7 +182,130 @@ def colab_cell(config):
     return f"```text\n!git clone --depth 1 {url} book\n%pip install --quiet --editable ./book\n```"
 
 
-def blocks_for(root, config):
+def result_picture(out):
+    """Draw the picture of the landing page: every printed score that the record bears on, against ours.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The folder of the staged book.
+
+    Returns
+    -------
+    str
+        A figure directive; of a record without any such score, a sentence.
+    """
+    import matplotlib.pyplot as plt
+
+    from bloodcells import plots, reports
+
+    table = reports.printed_and_ours()
+    if table.empty:
+        return "No score of a paper has a record beside it yet."
+    plots.use_book_style()
+    figure = plots.plot_printed_and_ours(table)
+    figure.savefig(out / "_static" / "printed_and_ours.png", dpi=150)
+    plt.close(figure)
+    tested = table[table["verdict"] != "not tested"]
+    counts = tested["verdict"].value_counts()
+    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    return "\n".join(
+        [
+            "```{figure} /_static/printed_and_ours.png",
+            ":name: fig-printed-and-ours",
+            ":width: 560px",
+            ":alt: Points around a diagonal, one for each score that a paper prints, a colour for each "
+            "chapter; many lie near the diagonal, some far above it and some far below.",
+            "",
+            f"{len(table)} scores as the papers print them and as our record has them, means over seeds with "
+            f"their range. {len(tested)} of them can be tested on public data: {verdicts}. What is behind "
+            "each point is on the {doc}`results page <results>`.",
+            "```",
+        ]
+    )
+
+
+def run_times(executed):
+    """Tabulate how long each chapter took in this build, and what its record took.
+
+    Parameters
+    ----------
+    executed : dict of str to pathlib.Path
+        Chapter id to executed notebook.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    from bloodcells.reports import markdown_table
+    from bloodcells.results import best_record_mode, list_records
+
+    records = list_records()
+    rows = []
+    for chapter, path in executed.items():
+        seconds = nbformat.read(path, as_version=4).metadata.get("papermill", {}).get("duration")
+        mode = best_record_mode(chapter)
+        runs = records[(records["chapter"] == chapter) & (records["mode"] == mode)]
+        rows.append(
+            {
+                "chapter": f"{{doc}}`{int(chapter[:2])} </notebooks/{chapter}>`",
+                "reduced mode, this build": "not known" if seconds is None else f"{seconds / 60:.1f} min",
+                "record": mode or "none yet",
+                "runs": len(runs),
+                "minutes of training": f"{runs['minutes'].sum():.0f}",
+            }
+        )
+    return markdown_table(pd.DataFrame(rows))
+
+
+def package_versions():
+    """List the versions of the packages that decide numbers, those of this build.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    from bloodcells.results import versions
+
+    return ", ".join(f"{name} {version}" for name, version in versions().items()) + "."
+
+
+def citation(root):
+    """Write how to cite the book, from its citation file.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The checkout.
+
+    Returns
+    -------
+    str
+        Markdown: a sentence, and an entry for BibTeX.
+    """
+    facts = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
+    authors = " and ".join(author["name"] for author in facts["authors"])
+    year, url = str(facts["date-released"])[:4], facts["repository-code"]
+    return "\n".join(
+        [
+            f"{authors}. *{facts['title']}*, version {facts['version']}, {year}. <{url}>",
+            "",
+            "```bibtex",
+            f"@software{{bloodcells{year},",
+            f"  author = {{{{{authors}}}}},",
+            f"  title = {{{facts['title']}}},",
+            f"  version = {{{facts['version']}}},",
+            f"  year = {{{year}}},",
+            f"  url = {{{url}}}",
+            "}",
+            "```",
+        ]
+    )
+
+
+def blocks_for(root, config, out, executed):
     """Return the marker names of the pages with the functions that fill them.
 
     Parameters
@@ -191,6 +314,10 @@ def blocks_for(root, config):
         The checkout.
     config : dict
         The book's configuration.
+    out : pathlib.Path
+        The folder of the staged book.
+    executed : dict of str to pathlib.Path
+        Chapter id to executed notebook.
 
     Returns
     -------
@@ -210,6 +337,10 @@ def blocks_for(root, config):
         "datasets-splits": datasets_splits,
         "datasets-details": datasets_details,
         "results": results,
+        "result-picture": lambda: result_picture(out),
+        "run-times": lambda: run_times(executed),
+        "versions": package_versions,
+        "citation": lambda: citation(root),
     }
 
 
@@ -305,7 +436,7 @@ def stage(root, out, executed):
     (out / "_ext").mkdir()
     shutil.copy2(root / "workflow" / "page_fixes.py", out / "_ext")
 
-    blocks = blocks_for(root, config)
+    blocks = blocks_for(root, config, out, executed)
     for page in sorted((out / "book").glob("*.md")):
         try:
             text = fill_markers(page.read_text(encoding="utf-8"), blocks)

@@ -209,6 +209,37 @@ def judge(claims, scores, per_image, *, seed=0):
     return pd.DataFrame(rows)
 
 
+def compare_scores(claims, scores):
+    """Put the scores that papers print beside ours, as numbers.
+
+    Parameters
+    ----------
+    claims : list of dict
+        From `load`. Those of other kinds than "value", and shares of pixels named wrongly, are left out.
+    scores : pandas.DataFrame
+        From `bloodcells.results.load_runs`; may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a score in [0, 1] that some run has: ``id``, ``chapter``, ``metric``, ``paper``; ``ours``, the
+        mean over seeds, with ``low`` and ``high``, their range; and ``verdict``.
+    """
+    columns = ["id", "chapter", "metric", "paper", "ours", "low", "high", "verdict"]
+    rows = []
+    for claim in claims:
+        is_score = claim["kind"] == "value" and not isinstance(claim["value"], int)
+        if scores.empty or not is_score or claim["metric"].startswith("share_"):
+            continue
+        ours = _runs_of_value(claim, scores)[claim["metric"]].astype(float)
+        if len(ours):
+            verdict = _judge_value(claim, scores, None, None)["verdict"]
+            row = {name: claim[name] for name in ("id", "chapter", "metric")} | {"paper": claim["value"]}
+            row |= {"ours": ours.mean(), "low": ours.min(), "high": ours.max(), "verdict": verdict}
+            rows.append(row)
+    return pd.DataFrame(rows, columns=columns)
+
+
 def _paper(claim):
     if claim["kind"] == "order":
         return " < ".join(_name(method) for method in claim["methods"])
@@ -257,15 +288,20 @@ def _verdict(value, claim, ours):
     return "not reproduced"
 
 
+def _runs_of_value(claim, scores):
+    """Select the runs that a claimed figure is compared with, all of one method."""
+    runs = _select(scores, claim, dataset=claim["dataset"])
+    method = claim["method"]
+    if method == "best" and len(runs):
+        method = runs.groupby("method")[claim["metric"]].mean().idxmax()
+    return runs[runs["method"] == method]
+
+
 def _judge_value(claim, scores, per_image, rng):
-    runs, name = _select(scores, claim, dataset=claim["dataset"]), ""
-    if claim["method"] == "best" and len(runs):
-        best = runs.groupby("method")[claim["metric"]].mean().idxmax()
-        runs, name = runs[runs["method"] == best], f"{_name(best)}: "
-    else:
-        runs = runs[runs["method"] == claim["method"]]
+    runs = _runs_of_value(claim, scores)
     if runs.empty:
         return _not_tested(claim)
+    name = f"{_name(runs['method'].iloc[0])}: " if claim["method"] == "best" else ""
     ours = runs[claim["metric"]].to_numpy(dtype=float)
     n = _digits(claim)
     outcome = {

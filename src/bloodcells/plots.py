@@ -338,3 +338,45 @@ def plot_count_errors(summary, titles, *, n_columns=4, highest=0.6):
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
     return figure
+
+
+def plot_printed_and_ours(table, *, lowest=0.5):
+    """Show scores that papers print against ours.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `bloodcells.reports.printed_and_ours`.
+    lowest : float
+        Where both axes begin; scores below it, printed or ours, are put on the edge.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Colours tell the chapter. Filled: measured on the same kind of data and target; hollow: on a stand-in.
+    """
+    figure, axis = plt.subplots(figsize=(6.2, 5.4))
+    axis.plot([lowest, 1], [lowest, 1], color="0.5", linewidth=1)
+    for i, (chapter, rows) in enumerate(table.groupby("chapter")):
+        colour, label = f"C{i}", f"chapter {int(chapter[:2])}"
+        x, y = (rows[name].clip(lower=lowest) for name in ("paper", "ours"))
+        spread = np.abs(rows[["low", "high"]].clip(lower=lowest).sub(y, axis=0)).T
+        axis.errorbar(x, y, yerr=spread, fmt="none", ecolor=colour, alpha=0.5)
+        faces = np.where(rows["verdict"] == "not tested", "none", colour)
+        axis.scatter(x, y, s=34, facecolors=faces, edgecolors=colour)
+        axis.scatter([], [], s=34, color=colour, label=label)
+    axis.set(xlabel="score printed in the paper", ylabel="our score", aspect="equal")
+    axis.set(xlim=(lowest - 0.02, 1.01), ylim=(lowest - 0.02, 1.01))
+    place = lowest + 0.16 * (1 - lowest)
+    axis.text(
+        place,
+        place,
+        "as printed",
+        rotation=45,
+        color="0.35",
+        ha="center",
+        va="bottom",
+        rotation_mode="anchor",
+    )
+    axis.legend(title="filled: tested\nhollow: other data", loc="lower right")
+    return figure

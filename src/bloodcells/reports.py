@@ -77,6 +77,27 @@ def chapter_verdicts(chapter, *, record=RECORD):
     return claims.judge(claims.load(chapter), scores, per_image)
 
 
+def printed_and_ours(*, record=RECORD):
+    """Put every score that a paper prints beside that of the record.
+
+    Parameters
+    ----------
+    record : path-like
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `bloodcells.claims.compare_scores`.
+    """
+    tables = []
+    for chapter in claims.chapters():
+        mode = best_record_mode(chapter, record=record)
+        if mode:
+            scores, _ = load_runs(Path(record) / chapter / mode)
+            tables.append(claims.compare_scores(claims.load(chapter), scores))
+    return pd.concat(tables, ignore_index=True) if tables else claims.compare_scores([], pd.DataFrame())
+
+
 def score_table(scores):
     """Lay out the pooled scores of runs for people.
 
