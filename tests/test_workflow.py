@@ -315,10 +315,14 @@ def test_run_times_are_those_of_this_build(workflow, tmp_path):
     nbformat.write(new_notebook(metadata={"papermill": {"duration": 90.0}}), path)
     unknown = tmp_path / "other.ipynb"
     nbformat.write(new_notebook(), unknown)
-    table = workflow.stage.run_times({"05_nasser2025_wcsegnet": path, "99_later": unknown})
-    first, second = table.splitlines()[2:]
-    assert first.startswith("| {doc}`5 </notebooks/05_nasser2025_wcsegnet>` | 1.5 min | workstation |")
-    assert second == "| {doc}`99 </notebooks/99_later>` | not known | none yet | 0 | 0 |"
+    (tmp_path / "notebooks" / "params").mkdir(parents=True)
+    (tmp_path / "notebooks" / "params" / "98_later.workstation.yml").touch()
+    executed = {"05_nasser2025_wcsegnet": path, "98_later": unknown, "99_later": unknown}
+    table = workflow.stage.run_times(tmp_path, executed)
+    recorded, later, never = table.splitlines()[2:]
+    assert recorded.startswith("| {doc}`5 </notebooks/05_nasser2025_wcsegnet>` | 1.5 min | workstation |")
+    assert later == "| {doc}`98 </notebooks/98_later>` | not known | none yet |  |  |"
+    assert never == "| {doc}`99 </notebooks/99_later>` | not known | needs none |  |  |"
 
 
 def test_citation_follows_its_file(workflow, tmp_path):

@@ -207,8 +207,8 @@ def result_picture(out):
     figure.savefig(out / "_static" / "printed_and_ours.png", dpi=150)
     plt.close(figure)
     tested = table[table["verdict"] != "not tested"]
-    counts = tested["verdict"].value_counts()
-    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    agree = tested["verdict"].isin(["reproduced", "partly"])
+    n_higher = (~agree & (tested["ours"] > tested["paper"])).sum()
     return "\n".join(
         [
             "```{figure} /_static/printed_and_ours.png",
@@ -218,18 +218,21 @@ def result_picture(out):
             "chapter; many lie near the diagonal, some far above it and some far below.",
             "",
             f"{len(table)} scores as the papers print them and as our record has them, means over seeds with "
-            f"their range. {len(tested)} of them can be tested on public data: {verdicts}. What is behind "
-            "each point is on the {doc}`results page <results>`.",
+            f"their range. {len(tested)} of them can be tested on public data: {agree.sum()} agree within "
+            f"their tolerance, {n_higher} of ours are higher and {(~agree).sum() - n_higher} lower. What is "
+            "behind each point is on the {doc}`results page <results>`.",
             "```",
         ]
     )
 
 
-def run_times(executed):
+def run_times(root, executed):
     """Tabulate how long each chapter took in this build, and what its record took.
 
     Parameters
     ----------
+    root : pathlib.Path
+        The checkout.
     executed : dict of str to pathlib.Path
         Chapter id to executed notebook.
 
@@ -247,13 +250,15 @@ def run_times(executed):
         seconds = nbformat.read(path, as_version=4).metadata.get("papermill", {}).get("duration")
         mode = best_record_mode(chapter)
         runs = records[(records["chapter"] == chapter) & (records["mode"] == mode)]
+        # A chapter without larger sizes has nothing to record.
+        has_sizes = (root / "notebooks" / "params" / f"{chapter}.workstation.yml").exists()
         rows.append(
             {
                 "chapter": f"{{doc}}`{int(chapter[:2])} </notebooks/{chapter}>`",
                 "reduced mode, this build": "not known" if seconds is None else f"{seconds / 60:.1f} min",
-                "record": mode or "none yet",
-                "runs": len(runs),
-                "minutes of training": f"{runs['minutes'].sum():.0f}",
+                "record": mode or ("none yet" if has_sizes else "needs none"),
+                "runs": len(runs) or "",
+                "minutes of training": f"{runs['minutes'].sum():.0f}" if len(runs) else "",
             }
         )
     return markdown_table(pd.DataFrame(rows))
@@ -338,7 +343,7 @@ def blocks_for(root, config, out, executed):
         "datasets-details": datasets_details,
         "results": results,
         "result-picture": lambda: result_picture(out),
-        "run-times": lambda: run_times(executed),
+        "run-times": lambda: run_times(root, executed),
         "versions": package_versions,
         "citation": lambda: citation(root),
     }
