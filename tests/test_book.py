@@ -26,6 +26,7 @@ FLAGS = (
 )
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
+HEAVIEST = 1_500_000  # bytes of a page with its pictures
 
 
 def toc_pages():
@@ -212,6 +213,24 @@ def test_every_image_has_an_alternative_text(soups):
 
 
 @pytest.mark.book
+@pytest.mark.parametrize("path", PAGES)
+def test_page_is_light(soups, path):
+    # What all pages share, the theme and the formulas' fonts, a browser loads once.
+    images = {image["src"] for image in soups[path].find_all("img") if not image["src"].startswith("data:")}
+    files = [HTML / path, *((HTML / path).parent / unquote(src) for src in images)]
+    assert sum(file.stat().st_size for file in files) < HEAVIEST
+
+
+@pytest.mark.book
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter_can_be_opened_elsewhere(soups, chapter):
+    links = [link["href"] for link in soups[chapter].find_all("a", href=True)]
+    notebook = chapter.removesuffix(".html") + ".ipynb"
+    assert any(link.startswith("https://mybinder.org/") and notebook in unquote(link) for link in links)
+    assert any(link.startswith("https://colab.research.google.com/") and notebook in link for link in links)
+
+
+@pytest.mark.book
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_chapter_shows_figures_and_no_error(soups, chapter):
     soup = soups[chapter]
@@ -299,3 +318,13 @@ def test_page_is_accessible(open_page, path, mode):
         if violation["impact"] in ("serious", "critical")
     ]
     assert grave == []
+
+
+@pytest.mark.browser
+def test_a_keyboard_comes_past_the_contents_to_the_page(open_page):
+    page = open_page(CHAPTERS[0])
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent.trim()") == "Skip to main content"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('main') !== null")
