@@ -43,6 +43,8 @@ def smears(tmp_path, draw_discs):
 def call(capsys, monkeypatch, stand_in_networks, tmp_path):
     """Return a function that runs the command with networks of the test, in a folder of its own."""
     monkeypatch.setattr(count_command, "load_network", lambda cell, n_threads: stand_in_networks[cell])
+    # Discs are no photographs.
+    monkeypatch.setattr(count_command, "list_unusual", lambda image, cell_radius: {})
     monkeypatch.chdir(tmp_path)
 
     def run(*args):
@@ -78,10 +80,33 @@ def test_one_image(call, smears, tmp_path):
     status, out, err = call("smears/b.png")
     assert (status, out, err) == (0, f"smears/b.png: {LINE} (counts/b)\n", "")
     assert read_counts(tmp_path / "counts" / "counts.csv") == [
-        ["image", "rbc", "wbc", "plt"],
-        ["smears/b.png", "3", "1", "1"],
+        ["image", "rbc", "wbc", "plt", "unusual"],
+        ["smears/b.png", "3", "1", "1", ""],
     ]
     assert len(list((tmp_path / "counts" / "b").iterdir())) == 6
+
+
+def test_an_unusual_photograph_is_counted_with_a_warning(call, smears, tmp_path, monkeypatch):
+    seen = []
+
+    def list_unusual(image, cell_radius):
+        seen.append((image.shape, cell_radius))
+        return {"noise": "noise, grey levels: 9, usual are 1 to 2"} if len(seen) == 1 else {}
+
+    monkeypatch.setattr(count_command, "list_unusual", list_unusual)
+    status, out, err = call(smears)
+    assert status == 0
+    assert out.count(LINE) == 2
+    (line,) = err.splitlines()
+    assert line.startswith(f"bloodcells: warning: {smears}/a.TIF: look at the picture before you trust")
+    assert line.endswith("networks know: noise, grey levels: 9, usual are 1 to 2.")
+    rows = read_counts(tmp_path / "counts" / "counts.csv")
+    assert [row[-1] for row in rows] == ["unusual", "noise", ""]
+    assert seen == [((120, 160, 3), 20)] * 2
+
+
+def test_discs_are_no_usual_photograph(draw_discs):
+    assert "cells_lightness" in count_command.list_unusual(draw_discs((120, 160), DISCS), 20.0)
 
 
 def test_a_folder(call, smears, tmp_path):
@@ -94,7 +119,7 @@ def test_a_folder(call, smears, tmp_path):
 def test_some_cells(call, smears, tmp_path):
     status, out, _ = call("smears/b.png", "--cells", "plt, rbc")
     assert (status, out) == (0, "smears/b.png: 3 red cells, 1 platelet (counts/b)\n")
-    assert read_counts(tmp_path / "counts" / "counts.csv")[1] == ["smears/b.png", "3", "", "1"]
+    assert read_counts(tmp_path / "counts" / "counts.csv")[1] == ["smears/b.png", "3", "", "1", ""]
     assert not (tmp_path / "counts" / "b" / "labels-wbc.tif").exists()
 
 

@@ -257,6 +257,12 @@ class TestExistingOutput:
 
 def test_counts(tmp_path):
     write_counts(
-        tmp_path / "counts.csv", [("a, b.png", {"rbc": 3, "wbc": 0, "plt": 12}), ("c.png", {"wbc": 1})]
+        tmp_path / "counts.csv",
+        [
+            ("a, b.png", {"rbc": 3, "wbc": 0, "plt": 12}, {}),
+            ("c.png", {"wbc": 1}, {"noise": "", "cells_a": ""}),
+        ],
     )
-    assert (tmp_path / "counts.csv").read_bytes() == b'image,rbc,wbc,plt\n"a, b.png",3,0,12\nc.png,,1,\n'
+    assert (tmp_path / "counts.csv").read_bytes() == (
+        b'image,rbc,wbc,plt,unusual\n"a, b.png",3,0,12,\nc.png,,1,,noise cells_a\n'
+    )

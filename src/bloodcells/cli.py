@@ -196,6 +196,7 @@ def count_cells(
 
     Images are JPEG, PNG, BMP or TIFF, of any size and magnification. The counts are put into DIR/counts.csv;
     outlines, label images, a table of all cells and a picture to check them into a folder for each image.
+    A warning says where a photograph is unlike those that the networks know; DIR/counts.csv names it, too.
     The exit status is 1 if an image can't be read or counted; the others are counted all the same.
     """
     from bloodcells import count_command

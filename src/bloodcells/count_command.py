@@ -19,6 +19,7 @@ from bloodcells.errors import UserError
 from bloodcells.image_io import SUFFIXES, read_image
 from bloodcells.networks import CELLS, load_network
 from bloodcells.smear import count_image
+from bloodcells.smear_quality import check_quality, measure_quality
 
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
@@ -87,6 +88,23 @@ def parse_cells(text):
     if not names <= set(CELLS):
         raise UserError(f"--cells expects some of {','.join(CELLS)}, separated by commas, got {text!r}.")
     return tuple(cell for cell in CELLS if cell in names)
+
+
+def list_unusual(image, cell_radius):
+    """Name what is unusual about a photograph, so that its counts shouldn't be trusted unseen.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (M, N, 3)
+    cell_radius : float
+        Typical radius of its red cells, pixels.
+
+    Returns
+    -------
+    dict of str to str
+        See `bloodcells.smear_quality.check_quality`.
+    """
+    return check_quality(measure_quality(image, cell_radius=cell_radius))
 
 
 def count_files(
@@ -168,12 +186,18 @@ def count_files(
             folder = output_dir / name
             with replaced_folder(folder) as temporary:
                 write_results(temporary, image, result)
-            rows.append((path.as_posix(), result.counts))
+            unusual = list_unusual(image, result.cell_radius)
+            rows.append((path.as_posix(), result.counts, unusual))
             # After every image, so that an interrupt loses none.
             write_counts(output_dir / COUNTS_FILE, rows)
             with bar.external_write_mode():
                 for warning in caught:
                     complain(f"warning: {warning.message}")
+                if unusual:
+                    complain(
+                        f"warning: {path}: look at the picture before you trust the counts; this photograph "
+                        f"isn't like those that the networks know: {'; '.join(unusual.values())}."
+                    )
                 counted = ", ".join(
                     f"{n} {PLURALS[cell] if n != 1 else PLURALS[cell].removesuffix('s')}"
                     for cell, n in result.counts.items()

@@ -211,11 +211,12 @@ def write_counts(path, rows):
     path : path-like
         Replaced whole, or not at all.
     rows : list of tuple
-        (image, counts): its name, and number of cells of each kind that was counted. Others stay empty.
+        (image, counts, unusual): its name; number of cells of each kind that was counted, others stay empty;
+        and names of the measures, see `bloodcells.smear_quality`, that tell not to trust them.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["image", *CELLS])
-    for name, counts in rows:
-        writer.writerow([name, *(counts.get(cell, "") for cell in CELLS)])
+    writer.writerow(["image", *CELLS, "unusual"])
+    for name, counts, unusual in rows:
+        writer.writerow([name, *(counts.get(cell, "") for cell in CELLS), " ".join(unusual)])
     write_text(path, stream.getvalue())
