@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bloodcells.errors import UserError
 
-SHAPE = (8, 96, 96, 32)
-"""Batch, rows, columns and channels of the feature maps: 9 MiB each."""
+SHAPE = (4, 96, 96, 32)
+"""Batch, rows, columns and channels of the feature maps: 4.5 MiB each."""
 
 
 def measure_peaks(cases):
