@@ -1,5 +1,7 @@
 """Calls are timed in turn, once warm, and the median counts."""
 
+import gc
+
 import pytest
 
 from bloodcells import timing
@@ -24,3 +26,21 @@ def test_medians_of_calls_in_turn(monkeypatch):
 def test_no_rounds_are_refused():
     with pytest.raises(UserError, match="n_repeats"):
         timing.time_in_turn({}, n_repeats=0)
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_the_garbage_collector_rests_and_is_as_before_afterwards(is_enabled):
+    def fail():
+        states.append(gc.isenabled())
+        if len(states) > 1:
+            raise ZeroDivisionError
+
+    states, before = [], gc.isenabled()
+    try:
+        (gc.enable if is_enabled else gc.disable)()
+        with pytest.raises(ZeroDivisionError):
+            timing.time_in_turn({"": fail})
+        assert states == [is_enabled, False]
+        assert gc.isenabled() == is_enabled
+    finally:
+        (gc.enable if before else gc.disable)()
