@@ -16,6 +16,7 @@ from bloodcells.class_reports import (
     crop_count_table,
     overall_table,
     score_crops,
+    tolerance_table,
 )
 from bloodcells.crops import Crop
 from bloodcells.errors import UserError
@@ -157,3 +158,23 @@ def test_tables_of_no_runs_are_empty():
 def test_every_crop_needs_a_prediction():
     with pytest.raises(UserError, match="got 1 crops and 2 predictions"):
         count_crops([make_crop()], np.zeros((2, *SHAPE, 3), np.float32))
+
+
+def test_tolerances_are_listed_run_by_run():
+    found = {"n_evaluations": 20.0, "predict_s": 0.5, "mean_iou": 0.9}
+    scores = pd.DataFrame(
+        [
+            {"method": "unet", "seed": 0},
+            {
+                "method": "nodes_unet",
+                "seed": 1,
+                "tolerances": {"0.1": found, "1e-06": found | {"mean_iou": 0.8}},
+            },
+        ]
+    )
+    table = tolerance_table(scores)
+    assert table.to_numpy().tolist() == [
+        ["nodes_unet", 1, 1e-6, 20.0, 0.5, 0.8],
+        ["nodes_unet", 1, 0.1, 20.0, 0.5, 0.9],
+    ]
+    assert tolerance_table(scores[:1]).empty

@@ -208,6 +208,30 @@ def cost_table(scores, *, baseline="unet"):
     return means.set_axis(columns, axis="columns").round(2)
 
 
+def tolerance_table(scores):
+    """List what trained networks reach with other tolerances of their solvers.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As for `overall_table`; runs with ``tolerances``, a dict of tolerance, as text, to ``n_evaluations``,
+        ``predict_s`` (seconds) and ``mean_iou``. Other runs are left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a run and tolerance: ``method``, ``seed``, ``tolerance`` and those three.
+    """
+    columns = ["method", "seed", "tolerance", "n_evaluations", "predict_s", "mean_iou"]
+    rows = [
+        {"method": run["method"], "seed": run["seed"], "tolerance": float(tolerance)} | found
+        for run in scores.to_dict("records")
+        if isinstance(run.get("tolerances"), dict)
+        for tolerance, found in run["tolerances"].items()
+    ]
+    return pd.DataFrame(rows, columns=columns).sort_values(["method", "seed", "tolerance"], ignore_index=True)
+
+
 def crop_count_table(scores):
     """Lay out counting accuracies, with mean absolute error and bias.
 
