@@ -78,10 +78,19 @@ def test_all_of_it_learns(network):
         assert (old != new.numpy()).any(), new.path
 
 
-@pytest.mark.parametrize("network", ["ode_unet0", "ode_unet10", "node", "unet1"])
+@pytest.mark.parametrize(
+    "network", ["ode_unet0", "ode_unet10", "node", "unet1", "unet_1e-3", "ode_unet5_0.1"]
+)
 def test_unknown_networks_are_refused(network):
     with pytest.raises(UserError, match="nodes_unet"):
         blocks_of(network)
+
+
+def test_a_name_may_end_in_a_tolerance():
+    assert blocks_of("ode_unet9_1e-1") == {"tolerances": {9: (0.1,)}}
+    model = build("nodes_unet_1e-2")
+    assert {layer.tolerance for layer in model.layers if isinstance(layer, ODEBlock)} == {0.01}
+    assert model.count_params() == build("nodes_unet").count_params()
 
 
 def test_unknown_positions_are_refused():

@@ -45,7 +45,8 @@ def blocks_of(network):
     Parameters
     ----------
     network : str
-        "unet", "resnet", "ode_unet1" to "ode_unet9", or "nodes_unet".
+        "unet", "resnet", "ode_unet1" to "ode_unet9", or "nodes_unet"; those with ODE blocks may end in a
+        tolerance for all of them, such as "ode_unet5_1e-2".
 
     Returns
     -------
@@ -61,6 +62,8 @@ def blocks_of(network):
     --------
     >>> blocks_of("ode_unet4")
     {'tolerances': {4: (0.001,)}}
+    >>> blocks_of("nodes_unet_1e-2")
+    {'tolerances': {5: (0.01, 0.01, 0.01)}}
     """
     fixed = {
         "unet": {},
@@ -69,10 +72,13 @@ def blocks_of(network):
     }
     if network in fixed:
         return fixed[network]
-    if match := re.fullmatch(rf"ode_unet([1-{N_POSITIONS}])", network):
-        return {"tolerances": {int(match[1]): (POSITION_TOLERANCE,)}}
+    if match := re.fullmatch(rf"(nodes_unet|ode_unet([1-{N_POSITIONS}]))(?:_(1e-[1-9]))?", network):
+        position = int(match[2] or N_LEVELS + 1)
+        tolerance = float(match[3] or POSITION_TOLERANCE)
+        return {"tolerances": {position: (tolerance,) * (1 if match[2] else len(BOTTOM_TOLERANCES))}}
     raise UserError(
-        f"Expected unet, resnet, ode_unet1 to ode_unet{N_POSITIONS} or nodes_unet, got {network!r}."
+        f"Expected unet, resnet, ode_unet1 to ode_unet{N_POSITIONS} or nodes_unet, those with ODE blocks "
+        f"perhaps with a tolerance from _1e-1 to _1e-9, got {network!r}."
     )
 
 
