@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from bloodcells import reports, results
+from bloodcells import claims, reports, results
 from bloodcells.errors import UserError
 
 CHAPTER = "05_nasser2025_wcsegnet"
@@ -54,3 +54,18 @@ def test_the_readme_shows_the_table_of_the_record():
     readme = (results.ROOT / "README.md").read_text(encoding="utf-8")
     shown = readme.split("<!-- results: begin -->")[1].split("<!-- results: end -->")[0].strip()
     assert shown == reports.readme_table().strip()
+
+
+def test_the_results_page_begins_with_the_verdicts_of_every_chapter(make_run, tmp_path):
+    results.promote(make_run(tmp_path / "runs"), record=tmp_path / "record")
+    page = reports.results_page(record=tmp_path / "record")
+    table = [row.split(" | ") for row in page.split("\n\n")[0].splitlines()]
+    assert table[0] == ["| chapter", "record", *claims.VERDICTS[:-1], f"{claims.VERDICTS[-1]} |"]
+    rows = {row[0]: row[1:] for row in table[2:]}
+    assert list(rows) == [f"| {{doc}}`{int(c[:2])} </notebooks/{c}>`" for c in claims.chapters()]
+    for chapter in claims.chapters():
+        mode, *counts = rows[f"| {{doc}}`{int(chapter[:2])} </notebooks/{chapter}>`"]
+        assert mode == ("workstation" if chapter == CHAPTER else "none yet")
+        assert sum(int(n.removesuffix(" |")) for n in counts) == len(claims.load(chapter))
+    # Without a record nothing is tested.
+    assert rows["| {doc}`1 </notebooks/01_tran2019_segnet>`"][1:-1] == ["0"] * 4

@@ -63,6 +63,7 @@ METHOD_NAMES = {
 """What tables and figures call the methods."""
 
 CLAIMS = ROOT / "book" / "claims.yml"
+VERDICTS = ("reproduced", "partly", "no difference", "not reproduced", "not tested")
 KINDS = ("value", "bound", "order", "best", "fewest", "ratio", "spread")
 _COMMON = {"id", "chapter", "kind", "where", "claim", "target"}
 _FIELDS = {

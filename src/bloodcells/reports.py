@@ -262,18 +262,19 @@ def results_page(*, record=RECORD):
     Returns
     -------
     str
-        Markdown.
+        Markdown, seen from a page of the book: each chapter has a link.
     """
-    parts = []
+    overview, parts = [], []
     for chapter in claims.chapters():
         mode = best_record_mode(chapter, record=record)
         table = chapter_verdicts(chapter, record=record)
         counts = table["verdict"].value_counts()
-        parts.append(f"## Chapter {int(chapter[:2])}\n")
-        parts.append(
-            f"Record: {mode or 'none yet'}. Verdicts: {', '.join(f'{n} {v}' for v, n in counts.items())}.\n"
-        )
+        number = int(chapter[:2])
+        row = {"chapter": f"{{doc}}`{number} </notebooks/{chapter}>`", "record": mode or "none yet"}
+        overview.append(row | {verdict: counts.get(verdict, 0) for verdict in claims.VERDICTS})
+        parts.append(f"## Chapter {number}: claims\n")
         parts.append(markdown_table(table[["claim", "target", "paper", "ours", "difference", "verdict"]]))
+    parts.insert(0, markdown_table(pd.DataFrame(overview)))
     parts.append("## Runs in the record\n")
     parts.append(markdown_table(list_records(record=record)))
     return "\n".join(parts)
