@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 from scipy.ndimage import gaussian_gradient_magnitude
 from skimage.color import rgb2lab
 from skimage.filters import threshold_otsu
@@ -179,6 +178,8 @@ def quality_table(measured, ranges=None):
     pandas.DataFrame of str
         Rows are measures, columns "measured", "usual" and "verdict": "as usual" or "unusual".
     """
+    import pandas as pd  # a second that `bloodcells count` does without
+
     ranges = read_ranges() if ranges is None else ranges
     unusual = check_quality(measured, ranges)
     return pd.DataFrame(
