@@ -105,6 +105,18 @@ def test_an_unusual_photograph_is_counted_with_a_warning(call, smears, tmp_path,
     assert seen == [((120, 160, 3), 20)] * 2
 
 
+@pytest.mark.parametrize("shape", [(40, 40), (100, 7), (64, 300)])
+@pytest.mark.filterwarnings("error")
+def test_odd_images_are_unusual_and_do_no_harm(shape):
+    assert set(count_command.list_unusual(np.full((*shape, 3), 200, np.uint8), 20.0)) == {"blank"}
+    rng = np.random.default_rng(0)
+    for image in (
+        rng.integers(0, 256, (*shape, 3), dtype=np.uint8),
+        np.broadcast_to(np.arange(shape[1], dtype=np.uint8)[:, np.newaxis], (*shape, 3)).copy(),
+    ):
+        assert count_command.list_unusual(image, 20.0)
+
+
 def test_discs_are_no_usual_photograph(draw_discs):
     assert "cells_lightness" in count_command.list_unusual(draw_discs((120, 160), DISCS), 20.0)
 

@@ -102,9 +102,12 @@ def list_unusual(image, cell_radius):
     Returns
     -------
     dict of str to str
-        See `bloodcells.smear_quality.check_quality`.
+        See `bloodcells.smear_quality.check_quality`; an image of one grey level has the measure "blank".
     """
-    return check_quality(measure_quality(image, cell_radius=cell_radius))
+    try:
+        return check_quality(measure_quality(image, cell_radius=cell_radius))
+    except UserError as error:
+        return {"blank": str(error).rstrip(".")}
 
 
 def count_files(
@@ -175,6 +178,7 @@ def count_files(
                         exclude_border=exclude_border,
                         progress=lambda share, number=number: _show(bar, number + share),
                     )
+                    unusual = list_unusual(image, result.cell_radius)
             except (UserError, MemoryError) as error:
                 n_failed += 1
                 message = str(error) if isinstance(error, UserError) else "too large for the free memory."
@@ -186,7 +190,6 @@ def count_files(
             folder = output_dir / name
             with replaced_folder(folder) as temporary:
                 write_results(temporary, image, result)
-            unusual = list_unusual(image, result.cell_radius)
             rows.append((path.as_posix(), result.counts, unusual))
             # After every image, so that an interrupt loses none.
             write_counts(output_dir / COUNTS_FILE, rows)
