@@ -14,7 +14,7 @@ from bloodcells import crops, datasets, resizing
 from bloodcells.class_labels import CLASSES
 from bloodcells.class_metrics import UNLABELLED
 from bloodcells.errors import UserError
-from bloodcells.metrics import check_one_an_image
+from bloodcells.metrics import binary_counts, check_one_an_image
 
 CELL_DATASETS = ("jiangxi", "cellavision", "bcisc")
 """Datasets of single white cells. The last has no outlines of nuclei."""
@@ -156,17 +156,12 @@ def count_class_pixels(keys, true, pred, names):
         class against all others, in labelled pixels.
     """
     check_one_an_image(keys, true, pred)
-    labelled = true != UNLABELLED
-    tables = []
-    for value, name in enumerate(names):
-        is_true, is_pred = (true == value) & labelled, (pred == value) & labelled
-        counts = {
-            "tp": is_true & is_pred,
-            "fp": ~is_true & is_pred,
-            "fn": is_true & ~is_pred,
-            "tn": labelled & ~is_true & ~is_pred,
-        }
-        columns = {key: mask.sum(axis=(1, 2)) for key, mask in counts.items()}
-        tables.append(keys.assign(**{"class": name}, **columns))
-    table = pd.concat(tables).sort_index(kind="stable")
-    return table.reset_index(drop=True)
+    rows = []
+    for key, one_true, one_pred in zip(keys.to_dict("records"), true, pred, strict=True):
+        labelled = one_true != UNLABELLED
+        one_true, one_pred = one_true[labelled], one_pred[labelled]
+        rows += [
+            key | {"class": name} | binary_counts(one_true == value, one_pred == value)
+            for value, name in enumerate(names)
+        ]
+    return pd.DataFrame(rows)

@@ -72,9 +72,13 @@ def chapter_verdicts(chapter, *, record=RECORD):
     pandas.DataFrame
         See `bloodcells.claims.judge`.
     """
+    return claims.judge(claims.load(chapter), *_load_record(chapter, record))
+
+
+def _load_record(chapter, record):
+    """Read scores and per-image tables of a chapter's record, two empty tables where there is none."""
     mode = best_record_mode(chapter, record=record)
-    scores, per_image = load_runs(Path(record) / chapter / mode) if mode else (pd.DataFrame(), pd.DataFrame())
-    return claims.judge(claims.load(chapter), scores, per_image)
+    return load_runs(Path(record) / chapter / mode if mode else [])
 
 
 def printed_and_ours(*, record=RECORD):
@@ -89,13 +93,12 @@ def printed_and_ours(*, record=RECORD):
     pandas.DataFrame
         See `bloodcells.claims.compare_scores`.
     """
-    tables = []
-    for chapter in claims.chapters():
-        mode = best_record_mode(chapter, record=record)
-        if mode:
-            scores, _ = load_runs(Path(record) / chapter / mode)
-            tables.append(claims.compare_scores(claims.load(chapter), scores))
-    return pd.concat(tables, ignore_index=True) if tables else claims.compare_scores([], pd.DataFrame())
+    tables = [
+        claims.compare_scores(claims.load(chapter), _load_record(chapter, record)[0])
+        for chapter in claims.chapters()
+    ]
+    found = [table for table in tables if len(table)]
+    return pd.concat(found, ignore_index=True) if found else tables[0]
 
 
 def score_table(scores):
@@ -148,8 +151,7 @@ def side_by_side(chapter, live, *, record=RECORD):
         run"); means over seeds.
     """
     keys = ["target", "dataset", "metric", "method"]
-    mode = best_record_mode(chapter, record=record)
-    recorded = load_runs(Path(record) / chapter / mode)[0] if mode else pd.DataFrame()
+    recorded, _ = _load_record(chapter, record)
     found = [claim for claim in claims.load(chapter) if claim["kind"] == "value"]
     metrics_shown = [*dict.fromkeys(claim["metric"] for claim in found), "cell_accuracy"]
     parts = [pd.DataFrame(found)[[*keys, "value"]].assign(source="paper")]
