@@ -13,11 +13,9 @@ import pandas as pd
 from bloodcells import crops, datasets, resizing
 from bloodcells.class_labels import CLASSES
 from bloodcells.class_metrics import UNLABELLED
+from bloodcells.datasets import CELL_DATASETS
 from bloodcells.errors import UserError
 from bloodcells.metrics import binary_counts, check_one_an_image
-
-CELL_DATASETS = ("jiangxi", "cellavision", "bcisc")
-"""Datasets of single white cells. The last has no outlines of nuclei."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ def task_datasets(target, split, used):
     """
     known = {
         "classes": ("all-idb1",),
-        "nucleus": CELL_DATASETS[:2],
+        "nucleus": ("jiangxi", "cellavision"),  # bcisc has no outlines of nuclei
         **{f"cell_{name}": CELL_DATASETS if split == "test" else (name,) for name in CELL_DATASETS},
     }
     if target not in known:

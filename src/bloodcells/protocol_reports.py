@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 
 from bloodcells.colours import PROPERTIES, ColourChange
+from bloodcells.datasets import CELL_DATASETS
 from bloodcells.errors import UserError
 from bloodcells.metrics import bootstrap_gaps, pixel_scores
 from bloodcells.models.catalogue import NETWORKS, name_network
-from bloodcells.protocol import CELL_DATASETS, class_names
+from bloodcells.protocol import class_names
 
 STAINED = "_stain"
 """Suffix of a method that is trained with stain augmentation."""
