@@ -7,6 +7,7 @@ from bloodcells.backbone_reports import (
     comparison_table,
     cost_table,
     detail_table,
+    epochs_to_level,
     parse_method,
     printed_scores,
     score_binary,
@@ -46,6 +47,13 @@ def test_the_plain_unet_has_no_weights_to_start_from():
     assert parse_method("unet_ce").source == parse_method("unet_none_ce").source == "none"
     with pytest.raises(UserError, match="take 'unet_dice'"):
         parse_method("unet_blood_dice")
+
+
+def test_epochs_to_a_level_of_the_loss():
+    history = pd.DataFrame({"epoch": [1, 2, 3, 4], "val_loss": [0.5, 0.2, 0.3, 0.1]})
+    assert epochs_to_level(history, 0.2) == 2
+    assert epochs_to_level(history, 0.15) == 4
+    assert epochs_to_level(history, 0.05) is None
 
 
 def test_comparison_means_seeds_and_marks_what_is_missing():

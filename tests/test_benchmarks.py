@@ -105,3 +105,33 @@ def test_joined_tiles_are_the_image_within_its_padding(released_tool):
     np.testing.assert_array_equal(joined[100:230, 100:350], image[..., 0])
     joined[100:230, 100:350] = 0
     assert not joined.any()
+
+
+def test_training_steps_are_timed_on_all_sides(monkeypatch, tmp_path, capsys):
+    training = load("training")
+    small = {"size": 64, "filters": 2, "steps": 2, "batch": 2, "rounds": 1}
+    options = [f"--{name}={value}" for name, value in small.items()]
+    options += ["--networks=unet", f"--json={tmp_path / 'times.json'}"]
+    monkeypatch.setattr(sys, "argv", ["training.py", *options])
+    training.main()
+    (row,) = json.loads((tmp_path / "times.json").read_text())["networks"]
+    assert set(row["sides"]) == {training.PLAIN, training.OURS, training.OURS_XLA}
+    assert all(side["step_s"] > 0 for side in row["sides"].values())
+    ratio = row["sides"][training.OURS]["step_s"] / row["sides"][training.PLAIN]["step_s"]
+    assert capsys.readouterr().out.splitlines()[-1].split()[-1] == f"{ratio:.2f}"
+
+
+def test_medians_are_taken_of_each_figure():
+    times = [(5.0, 0.2), (1.0, 0.9), (3.0, 0.1)]
+    assert load("training").summarise(times) == {"start_s": 3.0, "step_s": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(["--networks", "cat"], "got 'cat'"), (["--rounds", "0"], "--rounds expects at least 1")],
+)
+def test_options_of_training(monkeypatch, capsys, options, words):
+    monkeypatch.setattr(sys, "argv", ["training.py", *options])
+    with pytest.raises(SystemExit):
+        load("training").parse_options()
+    assert words in capsys.readouterr().err

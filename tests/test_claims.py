@@ -1,5 +1,6 @@
 """Claims and their verdicts, on runs made up so that the verdict is known."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -167,6 +168,32 @@ def test_best_claims_name_the_closest():
 )
 def test_fewest_claims(epochs, expected):
     assert verdict(FEWEST, scores(**epochs).rename(columns={"dice": "epochs"})) == expected
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected", "ours"),
+    [
+        # Of 20 epochs allowed: who took them all, or (nan) never got there, may need more.
+        ({"a": [20], "b": [15], "c": [13]}, "reproduced", "13.0 (13 to 13); b 15.0"),
+        ({"a": [20], "b": [20], "c": [13]}, "reproduced", "13.0 (13 to 13); a at least 20.0"),
+        ({"a": [20], "b": [15], "c": [20]}, "not reproduced", "at least 20.0 (20 to 20); b 15.0"),
+        ({"a": [20], "b": [20], "c": [20]}, "not tested", "at least 20.0 (20 to 20); a at least 20.0"),
+        (
+            {"a": [np.nan], "b": [20], "c": [np.nan]},
+            "not tested",
+            "at least 20.0 (20 to 20); a at least 20.0",
+        ),
+        ({"a": [20, 20], "b": [20, 20], "c": [12, 20]}, "not tested", None),
+        ({"a": [20, 20], "b": [20, 20], "c": [12, 16]}, "reproduced", None),
+        ({"a": [20, 20], "b": [15, 20], "c": [12, 16]}, "partly", None),
+    ],
+)
+def test_runs_that_were_cut_off_need_at_least_so_many(epochs, expected, ours):
+    found = scores(**epochs).rename(columns={"dice": "epochs"}).assign(epochs_allowed=20)
+    row = claims.judge([FEWEST | {"within": "epochs_allowed"}], found, pd.DataFrame()).iloc[0]
+    assert row["verdict"] == expected
+    if ours:
+        assert row["ours"] == ours
 
 
 def test_a_bar_of_the_best_method_takes_the_best_mean():

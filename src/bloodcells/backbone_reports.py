@@ -123,6 +123,28 @@ def score_binary(per_image, *, seed):
     }
 
 
+def epochs_to_level(history, level):
+    """Count the epochs until the loss on the validation images is first as low as a level.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame
+        From `bloodcells.training.train`, with ``epoch`` and ``val_loss``.
+    level : float
+
+    Returns
+    -------
+    int or None
+        None if it never is.
+
+    Notes
+    -----
+    How fast a network learns, known before it stops; and the stop hangs on the last wiggles of the loss.
+    """
+    low = history.loc[history["val_loss"] <= level, "epoch"]
+    return int(low.min()) if len(low) else None
+
+
 def printed_scores(claims):
     """Lay out the figures that the paper prints as if they were scores of runs, for the tables below.
 

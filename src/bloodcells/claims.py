@@ -14,7 +14,10 @@
 * ``best``: one method is better than each of the others named, judged likewise: *reproduced* when all gaps
   hold, *not reproduced* when some other method is better, and else there is *no difference* to some.
 * ``fewest``: one method needs less than each of the others named. *Reproduced* when its largest value over
-  seeds lies below the smallest of the others, *partly* when only the means are in that order.
+  seeds lies below the smallest of the others, *partly* when only the means are in that order. The field
+  ``within`` names the score that tells how many a run was allowed: a run that took them all, or has no value
+  because they were too few, needs at least so many, and when neither side is known to need fewer, the claim
+  is *not tested*.
 * ``bound``: a score is at least so large. *Reproduced* when it is for every seed, *partly* when it is in
   the mean. Of the method "best" it is judged for the method with the largest mean.
 * ``ratio``: one method needs so many times as much as another. *Reproduced* when the mean over seeds
@@ -103,7 +106,7 @@ def load(chapter=None, *, path=CLAIMS):
             raise UserError(
                 f"{path.name}: claim {claim.get('id')!r} has kind {kind!r}; expected {', '.join(KINDS)}."
             )
-        wrong = set(claim).symmetric_difference(_FIELDS[kind]) - {"paper_target", "headline", "of"}
+        wrong = set(claim).symmetric_difference(_FIELDS[kind]) - {"paper_target", "headline", "of", "within"}
         if wrong:
             raise UserError(
                 f"{path.name}: claim {claim['id']!r}: check the fields {', '.join(sorted(wrong))}."
@@ -364,15 +367,26 @@ def _judge_fewest(claim, scores, per_image, rng):
     runs = _select(scores, claim, dataset=claim["dataset"])
     if not {claim["method"], *claim["methods"]} <= set(runs["method"]):
         return _not_tested(claim)
-    values = runs.groupby("method")[claim["metric"]].agg(["mean", "min", "max"]).astype(float)
+    needed = runs[claim["metric"]].astype(float)
+    allowed = runs[claim["within"]] if "within" in claim else np.inf
+    runs = runs.assign(cut=needed.isna() | (needed >= allowed), needed=needed.fillna(allowed))
+    values = runs.groupby("method").agg(
+        mean=("needed", "mean"), min=("needed", "min"), max=("needed", "max"), cut=("cut", "any")
+    )
     own, others = values.loc[claim["method"]], values.loc[claim["methods"]]
     closest, least = others["mean"].idxmin(), others["mean"].min()
     verdict = "partly" if own["mean"] < least else "not reproduced"
-    spread = f"{own['mean']:.1f} ({own['min']:.0f} to {own['max']:.0f})"
+    if own["cut"] and own["mean"] <= least:
+        # Both may need more than they were given.
+        verdict = "not tested"
+    elif own["max"] < others["min"].min():
+        verdict = "reproduced"
+    spread = f"{'at least ' if own['cut'] else ''}{own['mean']:.1f} ({own['min']:.0f} to {own['max']:.0f})"
+    bound = "at least " if others.loc[closest, "cut"] else ""
     return {
-        "ours": f"{spread}; {_name(closest)} {least:.1f}",
+        "ours": f"{spread}; {_name(closest)} {bound}{least:.1f}",
         "difference": f"{own['mean'] - least:+.1f}",
-        "verdict": "reproduced" if own["max"] < others["min"].min() else verdict,
+        "verdict": verdict,
     }
 
 

@@ -8,6 +8,7 @@ import keras
 from bloodcells.errors import UserError
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+COMPILATION = ("auto", "on", "off")
 
 
 def prepare_device(precision="float32"):
@@ -37,6 +38,27 @@ def prepare_device(precision="float32"):
                 # to change anything, and harmless.
                 break
     return describe_device()
+
+
+def choose_compilation(setting):
+    """Decide whether XLA compiles a network's steps.
+
+    Parameters
+    ----------
+    setting : {"auto", "on", "off"}
+        "auto" compiles, except with TensorFlow on a CPU: its own kernels start sooner there and are no slower
+        (`benchmarks/training.py`).
+
+    Returns
+    -------
+    bool or "auto"
+        What `keras.Model.compile` takes as ``jit_compile``.
+    """
+    if setting not in COMPILATION:
+        raise UserError(f"`jit_compile` must be one of {', '.join(COMPILATION)}, got {setting!r}.")
+    if setting == "auto" and keras.backend.backend() == "tensorflow" and describe_device().startswith("CPU"):
+        return False
+    return {"on": True, "off": False, "auto": "auto"}[setting]
 
 
 def describe_device():
