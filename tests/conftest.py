@@ -85,12 +85,20 @@ def file_server():
         thread.join()
 
 
-def _make_run(root, *, seed=0, arm="wcsegnet/nucleus", dataset="jiangxi", drop=0, dirty=False, **config):
+def _make_run(
+    root,
+    *,
+    seed=0,
+    arm="wcsegnet/nucleus",
+    dataset="jiangxi",
+    drop=0,
+    dirty=False,
+    mode="workstation",
+    **config,
+):
     """Make a finished run whose predictions are right in every pixel."""
     config = {"datasets": [dataset], "cell_types": TYPES} | config
-    run = results.start_run(
-        "05_nasser2025_wcsegnet", "workstation", arm, seed, config=config, output_dir=root
-    )
+    run = results.start_run("05_nasser2025_wcsegnet", mode, arm, seed, config=config, output_dir=root)
     table = datasets.read_split(dataset if dataset != "synthetic" else "jiangxi")
     table = table[(table["split"] == "test") & table["cell_type"].isin(TYPES)]
     table = table.iloc[: len(table) - drop]

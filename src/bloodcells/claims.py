@@ -66,6 +66,9 @@ METHOD_NAMES = {
 """What tables and figures call the methods."""
 
 CLAIMS = ROOT / "book" / "claims.yml"
+UNTESTED = ("no record", "no run", "other target")
+"""What stands in place of our figures where a claim has no run."""
+
 VERDICTS = ("reproduced", "partly", "no difference", "not reproduced", "not tested")
 KINDS = ("value", "bound", "order", "best", "fewest", "ratio", "spread")
 _COMMON = {"id", "chapter", "kind", "where", "claim", "target"}

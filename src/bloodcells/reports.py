@@ -9,7 +9,15 @@ from bloodcells import claims
 from bloodcells.errors import UserError
 from bloodcells.files import write_text
 from bloodcells.paths import ROOT
-from bloodcells.results import RECORD, best_record_mode, git_state, list_records, load_runs, versions
+from bloodcells.results import (
+    RECORD,
+    best_record_mode,
+    git_state,
+    list_records,
+    load_runs,
+    record_modes,
+    versions,
+)
 
 _README_MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
 
@@ -70,15 +78,31 @@ def chapter_verdicts(chapter, *, record=RECORD):
     Returns
     -------
     pandas.DataFrame
-        See `bloodcells.claims.judge`.
+        See `bloodcells.claims.judge`. A claim is judged by the largest mode that has all the runs it needs;
+        where the chapter has a record of several modes, "ours" names it.
     """
-    return claims.judge(claims.load(chapter), *_load_record(chapter, record))
+    found = claims.load(chapter)
+    modes = record_modes(chapter, record=record)
+    # The smallest mode last: what has no run there either has none.
+    tables = [claims.judge(found, *load_runs(Path(record) / chapter / mode)) for mode in modes]
+    if len(tables) < 2:
+        return tables[0] if tables else claims.judge(found, *load_runs([]))
+    rows = []
+    for judged in zip(*(table.to_dict("records") for table in tables), strict=True):
+        judged = [row | {"mode": mode} for row, mode in zip(judged, modes, strict=True)]
+        row = next((row for row in judged if row["ours"] not in claims.UNTESTED), judged[-1])
+        mode = row.pop("mode")
+        rows.append(row if row["ours"] in claims.UNTESTED else row | {"ours": f"{row['ours']}; {mode}"})
+    return pd.DataFrame(rows)
 
 
 def _load_record(chapter, record):
-    """Read scores and per-image tables of a chapter's record, two empty tables where there is none."""
-    mode = best_record_mode(chapter, record=record)
-    return load_runs(Path(record) / chapter / mode if mode else [])
+    """Read the scores of a chapter's record: each arm's of the largest mode that it was run in."""
+    tables = [load_runs(Path(record) / chapter / mode)[0] for mode in record_modes(chapter, record=record)]
+    if not tables:
+        return load_runs([])[0]
+    scores = pd.concat(tables, ignore_index=True)
+    return scores[scores["mode"] == scores.groupby(["method", "target"])["mode"].transform("first")]
 
 
 def printed_and_ours(*, record=RECORD):
@@ -94,7 +118,7 @@ def printed_and_ours(*, record=RECORD):
         See `bloodcells.claims.compare_scores`.
     """
     tables = [
-        claims.compare_scores(claims.load(chapter), _load_record(chapter, record)[0])
+        claims.compare_scores(claims.load(chapter), _load_record(chapter, record))
         for chapter in claims.chapters()
     ]
     found = [table for table in tables if len(table)]
@@ -151,7 +175,7 @@ def side_by_side(chapter, live, *, record=RECORD):
         run"); means over seeds.
     """
     keys = ["target", "dataset", "metric", "method"]
-    recorded, _ = _load_record(chapter, record)
+    recorded = _load_record(chapter, record)
     found = [claim for claim in claims.load(chapter) if claim["kind"] == "value"]
     metrics_shown = [*dict.fromkeys(claim["metric"] for claim in found), "cell_accuracy"]
     parts = [pd.DataFrame(found)[[*keys, "value"]].assign(source="paper")]
@@ -268,11 +292,14 @@ def results_page(*, record=RECORD):
     """
     overview, parts = [], []
     for chapter in claims.chapters():
-        mode = best_record_mode(chapter, record=record)
+        modes = record_modes(chapter, record=record)
         table = chapter_verdicts(chapter, record=record)
         counts = table["verdict"].value_counts()
         number = int(chapter[:2])
-        row = {"chapter": f"{{doc}}`{number} </notebooks/{chapter}>`", "record": mode or "none yet"}
+        row = {
+            "chapter": f"{{doc}}`{number} </notebooks/{chapter}>`",
+            "record": ", ".join(modes) or "none yet",
+        }
         overview.append(row | {verdict: counts.get(verdict, 0) for verdict in claims.VERDICTS})
         parts.append(f"## Chapter {number}: claims\n")
         parts.append(markdown_table(table[["claim", "target", "paper", "ours", "difference", "verdict"]]))

@@ -429,10 +429,24 @@ def best_record_mode(chapter, *, record=RECORD):
     -------
     {"full", "workstation", None}
     """
-    for mode in ("full", "workstation"):
-        if any((Path(record) / chapter / mode).rglob("metrics.json")):
-            return mode
-    return None
+    return next(iter(record_modes(chapter, record=record)), None)
+
+
+def record_modes(chapter, *, record=RECORD):
+    """List the modes that a chapter has a record of, the largest first.
+
+    Parameters
+    ----------
+    chapter : str
+    record : path-like
+
+    Returns
+    -------
+    list of str
+        Out of "full" and "workstation".
+    """
+    folder = Path(record) / chapter
+    return [mode for mode in ("full", "workstation") if any((folder / mode).rglob("metrics.json"))]
 
 
 def list_records(*, record=RECORD):
