@@ -304,6 +304,28 @@ def test_page_fits_a_phone(open_page, path):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_wide_figures_scroll_on_a_phone(open_page, path):
+    """They would be too small to read there; their captions stay in sight, and a keyboard can reach them."""
+    page = open_page(path, PHONE)
+    figures = page.locator("article figure").evaluate_all(
+        """figures => figures.map(figure => ({
+            wide: figure.classList.contains('wide'),
+            focus: figure.tabIndex,
+            ratio: figure.querySelector('img').naturalWidth / figure.querySelector('img').naturalHeight,
+            shown: figure.querySelector('img').getBoundingClientRect().width,
+            caption: figure.querySelector('figcaption').getBoundingClientRect().width,
+        }))"""
+    )
+    assert figures
+    for figure in figures:
+        assert figure["wide"] == (figure["ratio"] >= 2)
+        assert figure["focus"] == (0 if figure["wide"] else -1)
+        assert (figure["shown"] > 1.5 * PHONE["width"]) == figure["wide"]
+        assert figure["caption"] < PHONE["width"]
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("mode", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
 def test_page_is_accessible(open_page, path, mode):

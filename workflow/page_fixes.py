@@ -2,7 +2,11 @@
 
 import base64
 import html
+import re
 from pathlib import Path
+
+from docutils import nodes
+from PIL import Image
 
 # The icon stands in the page: a request for it, or for /favicon.ico without one, would be cut off half the
 # time, when the browser is sent on.
@@ -20,8 +24,28 @@ REDIRECT = """\
 """
 
 
+def mark_wide_figures(app, doctree, docname):
+    """Give figures at least twice as wide as high the class "wide": on a phone they scroll, see book.css.
+
+    Parameters
+    ----------
+    app : sphinx.application.Sphinx
+    doctree : docutils.nodes.document
+        Changed in place.
+    docname : str
+    """
+    for figure in doctree.findall(nodes.figure):
+        for image in figure.findall(nodes.image):
+            path = Path(app.srcdir, image["uri"])
+            if path.suffix.lower() in (".png", ".jpg", ".jpeg") and path.is_file():
+                with Image.open(path) as opened:
+                    width, height = opened.size
+                if width >= 2 * height:
+                    figure["classes"].append("wide")
+
+
 def mend_page(app, pagename, templatename, context, doctree):
-    """Drop scripts the book does not use and a role that promises what is not there.
+    """Drop scripts the book does not use and a role that promises what is not there; let figures be focused.
 
     Parameters
     ----------
@@ -40,7 +64,9 @@ def mend_page(app, pagename, templatename, context, doctree):
     ]
     # The entries of the bibliography are no list items, so their box must not say that it is a list.
     if "body" in context:
-        context["body"] = context["body"].replace('<div role="list" class="citation-list">', "<div>")
+        body = context["body"].replace('<div role="list" class="citation-list">', "<div>")
+        # What scrolls must be reachable by keyboard.
+        context["body"] = re.sub(r'<figure (?=class="[^"]*\bwide\b)', '<figure tabindex="0" ', body)
 
 
 def write_redirect(app, exception):
@@ -76,6 +102,7 @@ def setup(app):
     dict
         What Sphinx wants to know about an extension.
     """
+    app.connect("doctree-resolved", mark_wide_figures)
     app.connect("html-page-context", mend_page, priority=900)
     # Before the table of contents writes an index of its own.
     app.connect("build-finished", write_redirect, priority=100)
