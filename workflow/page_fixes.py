@@ -23,9 +23,12 @@ REDIRECT = """\
 </html>
 """
 
+# Pixels: more than twice the width of a phone, at which a figure's words can't be read any more.
+WIDE = 900
+
 
 def mark_wide_figures(app, doctree, docname):
-    """Give figures at least twice as wide as high the class "wide": on a phone they scroll, see book.css.
+    """Give figures that fill the column the class "wide": on a phone they scroll, see book.css.
 
     Parameters
     ----------
@@ -39,9 +42,8 @@ def mark_wide_figures(app, doctree, docname):
             path = Path(app.srcdir, image["uri"])
             if path.suffix.lower() in (".png", ".jpg", ".jpeg") and path.is_file():
                 with Image.open(path) as opened:
-                    width, height = opened.size
-                if width >= 2 * height:
-                    figure["classes"].append("wide")
+                    if opened.width >= WIDE:
+                        figure["classes"].append("wide")
 
 
 def mend_page(app, pagename, templatename, context, doctree):
