@@ -28,7 +28,7 @@ WIDE = 900
 
 
 def mark_wide_figures(app, doctree, docname):
-    """Give figures that fill the column the class "wide": on a phone they scroll, see book.css.
+    """Give chapters' figures that fill the column the class "wide": on a phone they scroll, see book.css.
 
     Parameters
     ----------
@@ -37,6 +37,8 @@ def mark_wide_figures(app, doctree, docname):
         Changed in place.
     docname : str
     """
+    if not docname.startswith("notebooks/"):
+        return
     for figure in doctree.findall(nodes.figure):
         for image in figure.findall(nodes.image):
             path = Path(app.srcdir, image["uri"])
