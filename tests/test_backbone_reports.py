@@ -11,6 +11,7 @@ from bloodcells.backbone_reports import (
     parse_method,
     printed_scores,
     score_binary,
+    speed_table,
 )
 from bloodcells.errors import UserError
 
@@ -54,6 +55,14 @@ def test_epochs_to_a_level_of_the_loss():
     assert epochs_to_level(history, 0.2) == 2
     assert epochs_to_level(history, 0.15) == 4
     assert epochs_to_level(history, 0.05) is None
+
+
+def test_speed_says_where_the_level_was_not_reached():
+    late = SCORES.assign(epochs_to_level=[3, 4, None, 1], epochs_allowed=12)
+    table = speed_table(late, ["unet_ce", "resnet50_dice"])
+    assert table.loc[("U-Net", "cross-entropy")].to_dict() == {"nucleus": "3.5", "cytoplasm": "missing"}
+    other = table.loc[("ResNet-50 (white cells)", "Dice loss")]
+    assert other.to_dict() == {"nucleus": "missing", "cytoplasm": "more than 12"}
 
 
 def test_comparison_means_seeds_and_marks_what_is_missing():

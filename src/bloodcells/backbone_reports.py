@@ -229,6 +229,39 @@ def detail_table(scores, methods):
     return pd.DataFrame(columns)
 
 
+def speed_table(scores, methods):
+    """Lay out the epochs until the validation loss first is at a level, see `epochs_to_level`.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As for `comparison_table`, with ``epochs_to_level`` and ``epochs_allowed``.
+    methods : sequence of str
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by network and loss, a column a target; text, means over seeds, "more than 12", say, if some
+        seed never got there, "missing" where there is no run.
+    """
+    rows = {}
+    for name in methods:
+        method = parse_method(name)
+        row = rows.setdefault((str(method), LOSSES[method.loss]), {})
+        for target in TARGETS:
+            runs = _runs(scores, name, target)
+            row[target] = "missing"
+            if len(runs):
+                needed = runs["epochs_to_level"].astype(float)
+                late = needed.isna().any()
+                row[target] = (
+                    f"more than {runs['epochs_allowed'].max():.0f}" if late else f"{needed.mean():.1f}"
+                )
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(rows, names=["network", "loss"])
+    return table
+
+
 def cost_table(scores):
     """Put Dice beside what it costs, for every network, loss and target.
 

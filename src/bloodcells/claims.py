@@ -99,9 +99,15 @@ def load(chapter=None, *, path=CLAIMS):
     Raises
     ------
     UserError
-        For a claim of unknown kind, with missing or unknown fields, or with an id that occurs twice.
+        If the file is no list of claims, and for a claim of unknown kind, with missing or unknown fields, or
+        with an id that occurs twice.
     """
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path.name} can't be read as YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(found, list) or not all(isinstance(claim, dict) for claim in found):
+        raise UserError(f"{path.name}: expected a list of claims, each a mapping of its fields.")
     seen = set()
     for claim in found:
         kind = claim.get("kind")

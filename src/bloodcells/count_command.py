@@ -11,6 +11,7 @@ from bloodcells.count_outputs import (
     COUNTS_FILE,
     check_outputs,
     name_folders,
+    printable,
     replaced_folder,
     write_counts,
     write_results,
@@ -190,7 +191,7 @@ def count_files(
             folder = output_dir / name
             with replaced_folder(folder) as temporary:
                 write_results(temporary, image, result)
-            rows.append((path.as_posix(), result.counts, unusual))
+            rows.append((printable(path), result.counts, unusual))
             # After every image, so that an interrupt loses none.
             write_counts(output_dir / COUNTS_FILE, rows)
             with bar.external_write_mode():
@@ -205,7 +206,7 @@ def count_files(
                     f"{n} {PLURALS[cell] if n != 1 else PLURALS[cell].removesuffix('s')}"
                     for cell, n in result.counts.items()
                 )
-                say(f"{path}: {counted} ({folder})")
+                say(f"{printable(path)}: {counted} ({printable(folder)})")
     return n_failed == 0
 
 

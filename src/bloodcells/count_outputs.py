@@ -218,5 +218,29 @@ def write_counts(path, rows):
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["image", *CELLS, "unusual"])
     for name, counts, unusual in rows:
-        writer.writerow([name, *(counts.get(cell, "") for cell in CELLS), " ".join(unusual)])
+        # Python up to 3.12 doesn't see that a carriage return needs quotes.
+        quoting = csv.QUOTE_ALL if "\r" in name else csv.QUOTE_MINIMAL
+        csv.writer(stream, lineterminator="\n", quoting=quoting).writerow(
+            [name, *(counts.get(cell, "") for cell in CELLS), " ".join(unusual)]
+        )
     write_text(path, stream.getvalue())
+
+
+def printable(path):
+    """Turn a path into text that every UTF-8 file and terminal takes.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+
+    Returns
+    -------
+    str
+        With slashes. Bytes of a name that are no UTF-8, which Linux allows, become the replacement character.
+
+    Examples
+    --------
+    >>> printable(Path("smears/a.png"))
+    'smears/a.png'
+    """
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -3,6 +3,7 @@
 They run in ONNX Runtime: counting needs neither Keras nor TensorFlow.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -161,6 +162,11 @@ def open_onnx(content, *, n_threads=None):
     -------
     callable
         Tiles of any dtype, shape (n, rows, columns, 3), to float32 probabilities.
+
+    Raises
+    ------
+    UserError
+        If `content` is no network that ONNX Runtime can run; the callable raises it, too.
     """
     import onnxruntime
 
@@ -169,13 +175,31 @@ def open_onnx(content, *, n_threads=None):
     options.log_severity_level = 3  # errors only
     # The arena keeps what the largest tile needed and more, for no gain in speed here.
     options.enable_cpu_mem_arena = False
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    with _in_words():
+        session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+        name = session.get_inputs()[0].name
 
     def predict(tiles):
-        return session.run(None, {name: np.asarray(tiles, np.float32)})[0]
+        with _in_words():
+            return session.run(None, {name: np.asarray(tiles, np.float32)})[0]
 
     return predict
+
+
+@contextlib.contextmanager
+def _in_words():
+    """Say what ONNX Runtime can't do; its errors have nothing in common but that they are exceptions."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"ONNX Runtime can't run the network ({reason}); install bloodcells again."
+        ) from error
 
 
 def _count_cores():

