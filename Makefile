@@ -19,12 +19,13 @@ endif
 # TensorFlow's start-up notes are no news to a reader.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help book test lint install chromium outputs picture clean
+.PHONY: help book test test-long lint install chromium outputs picture clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book      install, execute the chapters (reduced mode), build _build/html"
 	@echo "make test      lint, book, unit tests, notebook tests, browser check"
+	@echo "make test-long the tests that take minutes each: faults at many random moments"
 	@echo "make lint      ruff check and ruff format --check, modules and notebooks"
 	@echo "make install   only the virtual environment in $(VENV)"
 	@echo "make chromium  look for a Chromium for the browser check, install it where possible"
@@ -60,8 +61,11 @@ test: install
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory book
 	@$(MAKE) --no-print-directory chromium
-	$(BIN)/python -m pytest src tests notebooks \
+	$(BIN)/python -m pytest src tests notebooks -m "not long" \
 	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
+
+test-long: install
+	$(BIN)/python -m pytest tests -m long
 
 chromium:
 	@if command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; then exit 0; fi; \

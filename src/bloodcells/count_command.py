@@ -17,6 +17,7 @@ from bloodcells.count_outputs import (
     write_results,
 )
 from bloodcells.errors import UserError
+from bloodcells.files import hold_folder
 from bloodcells.image_io import SUFFIXES, read_image
 from bloodcells.networks import CELLS, load_network
 from bloodcells.smear import count_image
@@ -152,7 +153,8 @@ def count_files(
     Raises
     ------
     UserError
-        If the arguments are wrong, or an output exists; before anything is counted or written.
+        If the arguments are wrong, an output exists, or another process writes to the folder: before anything
+        is counted or written. If the disk is full: what was counted before is there.
     """
     images = find_images(paths)
     names = name_folders(images)
@@ -161,8 +163,11 @@ def count_files(
     if networks is None:
         networks = {cell: load_network(cell, n_threads=n_threads) for cell in cells}
     rows, n_failed = [], 0
-    # None: a bar on a terminal only.
-    with tqdm(total=len(images), desc="counting", bar_format=_BAR, leave=False, disable=None) as bar:
+    with (
+        hold_folder(output_dir),
+        # None: a bar on a terminal only.
+        tqdm(total=len(images), desc="counting", bar_format=_BAR, leave=False, disable=None) as bar,
+    ):
         for number, (path, name) in enumerate(zip(images, names, strict=True)):
             bar.set_description(path.name)
             try:

@@ -3,8 +3,16 @@
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
+
+from bloodcells.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 # Reading the umask means setting it, for all threads: do it once, when the module is loaded.
 _UMASK = os.umask(0)
@@ -68,3 +76,62 @@ def write_json(path, value):
         Anything that the json module takes; not-a-number is refused, since JSON has none.
     """
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def hold_folder(folder):
+    """Keep other processes from writing to a folder while the block runs, and clear what a killed one left.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made if need be, and removed again if it is still empty in the end.
+
+    Raises
+    ------
+    UserError
+        If another process holds the folder, or the block meets an error of the disk: a folder that can't be
+        written, say, or one that is full.
+
+    Notes
+    -----
+    The lock is the folder's own and ends with the process, however that ends. Where the system or the file
+    system has no such locks (Windows, some network drives) nothing keeps others out.
+    """
+    folder = Path(folder)
+    try:
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY) if fcntl else None
+        try:
+            _lock(folder, handle)
+            for leftover in folder.glob(".partial-*"):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink()
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+            if made and not any(folder.iterdir()):
+                folder.rmdir()
+    except BrokenPipeError:
+        raise  # whoever reads our output is gone; the disk is well
+    except OSError as error:
+        raise UserError(
+            f"Can't write to {folder} ({error.strerror}); make room, or choose another folder."
+        ) from error
+
+
+def _lock(folder, handle):
+    if handle is None:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"Another process is writing to {folder}; wait for it, or choose another folder."
+        ) from None
+    except OSError:
+        pass  # a file system without locks

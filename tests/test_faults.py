@@ -1,0 +1,157 @@
+"""What goes wrong around a program: it is killed, the disk is full, another one works in the same place."""
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bloodcells.errors import UserError
+from bloodcells.files import hold_folder, write_text
+
+# Counts for real, with a network that takes its time, so that there are moments to be killed at.
+COUNT = """
+import signal, time
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from bloodcells import cli, count_command
+from bloodcells.networks import Network
+
+def predict(tiles):
+    time.sleep(0.02)
+    return (tiles[:, :, :, 1:2] < 200).astype("float32")
+
+count_command.load_network = lambda cell, n_threads: Network(cell, predict, 18.0, 0, {"method": "ccl"}, {})
+cli.main()
+"""
+
+
+@pytest.fixture
+def smears(tmp_path, draw_discs):
+    """Return a folder with six images of one to six red cells."""
+    folder = tmp_path / "smears"
+    folder.mkdir()
+    for n in range(1, 7):
+        discs = [("rbc", 30, 30 + 50 * i, 20) for i in range(n)]
+        Image.fromarray(draw_discs((60, 330), discs)).save(folder / f"{n}.png")
+    return folder
+
+
+def start_count(smears, out, *options, limit=None):
+    """Start `bloodcells count` in a process of its own, which can write no file above a limit of bytes."""
+
+    def set_limit():
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [sys.executable, "-c", COUNT, "count", smears, "--out", out, "--cells", "rbc"]
+    return subprocess.Popen(
+        [*map(str, command), "--cell-radius", "20", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=set_limit,
+    )
+
+
+def read_all(folder):
+    """Return the content of every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def check_kills(smears, out, n_kills):
+    """Kill counts at random moments and finish in the end; compare with a count that nobody kills."""
+    whole = out.with_name("whole")
+    begin = time.monotonic()
+    process = start_count(smears, whole)
+    words = process.communicate(timeout=120)
+    assert process.returncode == 0, words
+    # From the first result on, which is where something can be lost.
+    seconds = time.monotonic() - begin
+    expected = read_all(whole)
+    rng = np.random.default_rng(0)
+    for _ in range(n_kills):
+        process = start_count(smears, out, "--overwrite")
+        time.sleep(rng.uniform(0.3, 1) * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        left = read_all(out) if out.exists() else {}
+        # What has its final name is whole; counts.csv may still lack images.
+        for name, content in left.items():
+            if not name.startswith(".partial-") and name != "counts.csv":
+                assert content == expected[name], name
+        lines = left.get("counts.csv", b"").splitlines()
+        assert lines == expected["counts.csv"].splitlines()[: len(lines)]
+    process = start_count(smears, out, "--overwrite")
+    words = process.communicate(timeout=120)
+    assert process.returncode == 0, words
+    assert read_all(out) == expected
+
+
+def test_a_killed_count_leaves_nothing_half_written(smears, tmp_path):
+    check_kills(smears, tmp_path / "out", n_kills=4)
+
+
+@pytest.mark.long
+def test_a_count_killed_25_times(smears, tmp_path):
+    check_kills(smears, tmp_path / "out", n_kills=25)
+
+
+def test_a_full_disk_is_said_and_keeps_what_was_counted(smears, tmp_path):
+    """A limit of the size of files stands in for the disk: the picture of the largest image doesn't fit."""
+    noisy = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    Image.fromarray(noisy).save(smears / "7.png")
+    process = start_count(smears, tmp_path / "out", limit=100_000)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert err.splitlines()[-1].startswith(
+        f"bloodcells: error: Can't write to {tmp_path / 'out'} (File too large"
+    )
+    assert len(out.splitlines()) == 6
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*"123456", "counts.csv"]
+    assert len((tmp_path / "out" / "counts.csv").read_text().splitlines()) == 7
+
+
+def test_two_counts_into_one_folder(smears, tmp_path):
+    out = tmp_path / "out"
+    with hold_folder(out):
+        process = start_count(smears, out)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err == (
+        f"bloodcells: error: Another process is writing to {out}; wait for it, or choose another folder.\n"
+    )
+
+
+def test_a_held_folder_is_cleared_of_leftovers(tmp_path):
+    folder = tmp_path / "a" / "b"
+    with hold_folder(folder):
+        (folder / ".partial-x").mkdir()
+        write_text(folder / ".partial-x" / "new", "half")
+        write_text(folder / ".partial-y", "half")
+        write_text(folder / "whole", "whole")
+    with hold_folder(folder):
+        assert [path.name for path in folder.iterdir()] == ["whole"]
+    # Nothing stays of a folder that nothing was written to.
+    with hold_folder(tmp_path / "c"):
+        pass
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_folder_that_cannot_be_made_or_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match=r"Can't write to .*below \(Not a directory\)"),
+        hold_folder(tmp_path / "file" / "below"),
+    ):
+        pass
+    with (
+        pytest.raises(UserError, match=r"No space left on device\); make room"),
+        hold_folder(tmp_path / "d"),
+        open("/dev/full", "w") as stream,
+    ):
+        stream.write("x")
+    assert not (tmp_path / "d").exists()
