@@ -19,7 +19,7 @@ endif
 # TensorFlow's start-up notes are no news to a reader.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help book test test-long lint install chromium outputs picture clean
+.PHONY: help book test test-long lint install chromium outputs picture benchmarks clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make install   only the virtual environment in $(VENV)"
 	@echo "make chromium  look for a Chromium for the browser check, install it where possible"
 	@echo "make outputs   store anew, in notebooks/, the outputs that nbval compares (after make book)"
+	@echo "make benchmarks time and memory beside peers, for the page on speed (an hour; leave the machine alone)"
 	@echo "make picture   draw the picture of the README anew"
 	@echo "make clean     remove everything that was built; $(VENV) and the data cache stay"
 	@echo "Variables: PYTHON=$(PYTHON) CORES=$(CORES) BLOODCELLS_MIRROR=$(BLOODCELLS_MIRROR)"
@@ -79,6 +80,9 @@ outputs: install
 
 picture: install
 	$(BIN)/python workflow/draw_smear_picture.py
+
+benchmarks: install
+	$(BIN)/python benchmarks/run_all.py
 
 clean:
 	rm -rf _build .snakemake

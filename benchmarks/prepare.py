@@ -47,11 +47,32 @@ def default_image(folder):
     return path
 
 
+def lay_out(image, megapixels):
+    """Lay an image out beside and below its mirror images until it has a number of megapixels.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (M, N, 3)
+    megapixels : int
+
+    Returns
+    -------
+    ndarray of uint8, shape (rows, columns, 3)
+        A square, as near as whole pixels allow.
+    """
+    side = round((megapixels * 1e6) ** 0.5)
+    period = np.concatenate([image, image[::-1]])
+    period = np.concatenate([period, period[:, ::-1]], axis=1)
+    rows, columns = (np.arange(side) % length for length in period.shape[:2])
+    return period[np.ix_(rows, columns)]
+
+
 def main():
     """Prepare what the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--image", type=Path, help="an image of your own")
     parser.add_argument("--out", type=Path, required=True, help="folder for the default image")
+    parser.add_argument("--megapixels", help="write images of these sizes, too, as SIZE.png")
     parser.add_argument("--released", action="store_true", help="get the released weights, too")
     options = parser.parse_args()
     try:
@@ -65,6 +86,9 @@ def main():
     image = cv2.imread(str(path))
     if image is None:
         sys.exit(f"{path} can't be read as an image.")
+    for size in (options.megapixels or "").split(","):
+        if size:
+            cv2.imwrite(str(options.out / f"{size}.png"), lay_out(image, int(size)))
     print(json.dumps({"image": str(path), "shape": image.shape[:2]}))
 
 

@@ -6,21 +6,19 @@ All by turns in one process, on drawn images made beforehand; see README.md.
 """
 
 import argparse
-import json
 import os
-import statistics
 import time
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from side_by_side import by_turns, describe_machine, finish, make_report
 
 from bloodcells import device, training
 from bloodcells.augment import AffineRanges
 from bloodcells.errors import UserError
-from bloodcells.models.catalogue import NETWORKS, build_network
+from bloodcells.models.catalogue import NETWORKS, build_network, name_network
 from bloodcells.synthetic import draw_cell
 
 PLAIN, OURS, OURS_XLA = "plain Keras loop", "ours", "ours with XLA"
@@ -30,22 +28,26 @@ N_CLASSES = 2
 def main():
     """Time all sides by turns and print a table."""
     options = parse_options()
+    machine = describe_machine()
     images, masks = draw_images(32, options.size)
     rows = []
     for name in options.networks:
-        measured = {side: [] for side in (PLAIN, OURS, OURS_XLA)}
-        for run in range(options.rounds):
-            # By turns, so that a slow spell of the machine hits all of them.
-            for side, times in measured.items():
-                times.append(time_side(side, name, images, masks, options))
-            steps = ", ".join(f"{side} {times[-1][1]:.3f} s" for side, times in measured.items())
-            print(f"{name}, round {run + 1}: {steps}", flush=True)
-        rows.append({"network": name, "sides": {side: summarise(t) for side, t in measured.items()}})
-    report = {"machine": device.describe_device(), "rounds": options.rounds, "networks": rows}
-    report |= {name: getattr(options, name) for name in ("size", "filters", "batch", "steps")}
-    print_table(report)
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        sides = {
+            side: lambda side=side, name=name: time_side(side, name, images, masks, options)
+            for side in (PLAIN, OURS, OURS_XLA)
+        }
+        for side, figures in by_turns(sides, options.rounds).items():
+            rows.append({"group": name_network(name), "side": side, "figures": figures, "note": ""})
+    report = make_report(
+        f"A training step: {options.size} pixels, {options.filters} filters, batches of {options.batch}",
+        rows,
+        rounds=options.rounds,
+        labels={"step_s": "a step, s", "start_s": "until the first step, s"},
+        digits={"step_s": 3, "start_s": 1},
+        ratio_to=PLAIN,
+        machine=machine,
+    )
+    finish(report, options.json)
 
 
 def parse_options():
@@ -128,9 +130,9 @@ def time_side(side, name, images, masks, options):
 
     Returns
     -------
-    start, step : float
-        Seconds of the first epoch beyond those of the second, which is what building the step takes; seconds
-        a step of the second epoch.
+    dict of str to float
+        "step_s", seconds a step of the second epoch; "start_s", seconds of the first epoch beyond those of
+        the second, which is what building the step takes.
     """
     keras.utils.clear_session(free_memory=True)
     keras.utils.set_random_seed(0)
@@ -167,48 +169,7 @@ def time_side(side, name, images, masks, options):
             progress=False,
         )
         first, second = history["seconds"]
-    return first - second, second / options.steps
-
-
-def summarise(times):
-    """Return the medians over rounds.
-
-    Parameters
-    ----------
-    times : list of tuple of float
-        From `time_side`.
-
-    Returns
-    -------
-    dict
-        "start_s" and "step_s".
-    """
-    starts, steps = zip(*times, strict=True)
-    return {"start_s": statistics.median(starts), "step_s": statistics.median(steps)}
-
-
-def print_table(report):
-    """Print what was measured.
-
-    Parameters
-    ----------
-    report : dict
-    """
-    print(
-        f"\n{report['machine']}; {report['size']} pixels square, {report['filters']} filters, "
-        f"batches of {report['batch']}"
-    )
-    print(f"medians of {report['rounds']} rounds: seconds a step, seconds until the first step\n")
-    print(
-        f"{'network':16}"
-        + "".join(f"{side:>24}" for side in (PLAIN, OURS, OURS_XLA))
-        + f"{'ours / plain':>14}"
-    )
-    for row in report["networks"]:
-        sides = row["sides"]
-        cells = [f"{sides[side]['step_s']:.3f}, {sides[side]['start_s']:.1f}" for side in sides]
-        ratio = sides[OURS]["step_s"] / sides[PLAIN]["step_s"]
-        print(f"{row['network']:16}" + "".join(f"{cell:>24}" for cell in cells) + f"{ratio:>14.2f}")
+    return {"step_s": second / options.steps, "start_s": first - second}
 
 
 if __name__ == "__main__":

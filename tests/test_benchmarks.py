@@ -12,6 +12,12 @@ import pytest
 from bloodcells.paths import ROOT
 
 
+@pytest.fixture(autouse=True)
+def _beside_each_other(monkeypatch):
+    """Let the scripts import from each other, as they do when they are run."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+
 def load(name):
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -19,12 +25,12 @@ def load(name):
     return module
 
 
-@pytest.fixture(scope="module")
-def count():
-    return load("count")
+@pytest.fixture
+def side_by_side():
+    return load("side_by_side")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def released_tool():
     return load("released_tool")
 
@@ -33,8 +39,8 @@ def test_time_and_memory_are_those_of_the_process():
     """Measured from a process as small as the benchmark's; this one has TensorFlow in it."""
     large = "import time; a = bytearray(b'1') * 150_000_000; time.sleep(0.3)"
     code = (
-        "import json, sys, count; "
-        f"print(json.dumps([count.measure([sys.executable, '-c', c]) for c in ({large!r}, 'pass')]))"
+        "import json, sys, side_by_side; "
+        f"print(json.dumps([side_by_side.measure([sys.executable, '-c', c]) for c in ({large!r}, 'pass')]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True, check=True
@@ -45,9 +51,10 @@ def test_time_and_memory_are_those_of_the_process():
     assert small["cpu_seconds"] > 0
 
 
-def test_the_measuring_process_stays_small():
+@pytest.mark.parametrize("name", ["side_by_side", "count", "scaling", "book", "run_all"])
+def test_the_measuring_process_stays_small(name):
     """What it had in memory would be reported of the processes that it starts, too."""
-    tree = ast.parse((ROOT / "benchmarks" / "count.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8"))
     imported = {
         name.split(".")[0]
         for node in ast.walk(tree)
@@ -55,38 +62,148 @@ def test_the_measuring_process_stays_small():
         for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module])
     }
     assert imported
-    assert imported <= sys.stdlib_module_names
+    assert imported <= sys.stdlib_module_names | {"side_by_side"}
 
 
-def test_a_side_that_fails_ends_the_benchmark_with_its_last_words(count):
+def test_a_side_that_fails_ends_the_benchmark_with_its_last_words(side_by_side):
     with pytest.raises(SystemExit, match=r"(?s)ended with status 3: it broke"):
-        count.measure([sys.executable, "-c", "print('it broke', flush=True); raise SystemExit(3)"])
+        side_by_side.measure([sys.executable, "-c", "print('it broke', flush=True); raise SystemExit(3)"])
 
 
-def test_ratio_is_of_the_medians(count, capsys):
-    def side(seconds):
-        runs = [
-            {"seconds": s, "cpu_seconds": 2 * s, "megabytes": 100.0, "counts": {"rbc": 7}} for s in seconds
-        ]
-        return count.summarise(runs)
+def report_of(side_by_side, seconds, *, ratio_to="ours"):
+    rows = [
+        {"group": group, "side": side, "figures": {"seconds": side_by_side.spread(values)}, "note": note}
+        for (group, side), (values, note) in seconds.items()
+    ]
+    return side_by_side.make_report(
+        "A title", rows, rounds=3, labels={"seconds": "time, s"}, digits={"seconds": 1}, ratio_to=ratio_to
+    )
 
-    sides = {count.OURS: side([2.0, 9.0, 4.0]), count.RELEASED: side([30.0, 10.0, 20.0])}
-    assert sides[count.OURS]["seconds"] == {"median": 4.0, "low": 2.0, "high": 9.0}
-    report = {"image": "a.png", "rows": 3, "columns": 4, "cells": ["rbc"], "sides": sides}
-    count.print_table(report | {"machine": count.describe_machine()})
+
+def test_ratio_is_of_the_medians_within_a_group(side_by_side, capsys, tmp_path):
+    seconds = {
+        ("one", "ours"): ([2.0, 9.0, 4.0], "7 rbc"),
+        ("one", "other"): ([30.0, 10.0, 20.0], ""),
+        ("two", "ours"): ([10.0, 10.0, 10.0], ""),
+        ("two", "other"): ([5.0, 5.0, 1005.0], ""),
+    }
+    report = report_of(side_by_side, seconds)
+    side_by_side.finish(report, tmp_path / "results" / "a.json")
+    table = side_by_side.tabulate(json.loads((tmp_path / "results" / "a.json").read_text()))
+    assert table[0] == {
+        "group": "one",
+        "side": "ours",
+        "time, s": "4.0 (2.0 to 9.0)",
+        "ratio": "1.00",
+        "note": "7 rbc",
+    }
+    assert [cells["ratio"] for cells in table] == ["1.00", "5.00", "1.00", "0.50"]
+    # A range of nothing is none.
+    assert [cells["time, s"] for cells in table[2:]] == ["10.0", "5.0 (5.0 to 1,005.0)"]
     lines = capsys.readouterr().out.splitlines()
-    assert "a.png, 4 x 3 pixels" in lines
-    (time,) = [line for line in lines if line.startswith("time, s")]
-    assert time.split()[-1] == "5.0"  # 20 / 4
-    assert "4.0 (2.0 to 9.0)" in time
-    json.dumps(report)
+    assert "A title" in lines
+    assert lines[-4].split() == ["one", "ours", "4.0", "(2.0", "to", "9.0)", "1.00", "7", "rbc"]
 
 
-def test_options(count, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["count.py", "--cells", "rbc,cat"])
+def test_columns_that_hold_nothing_are_left_out(side_by_side):
+    report = report_of(side_by_side, {("", "ours"): ([1.0], "")}, ratio_to="")
+    assert side_by_side.tabulate(report) == [{"side": "ours", "time, s": "1.0"}]
+
+
+def test_sides_take_turns(side_by_side):
+    order, values = [], iter(range(6))
+    sides = {side: lambda side=side: order.append(side) or {"x": next(values)} for side in "ab"}
+    found = side_by_side.by_turns(sides, 3, show=lambda line, flush: None)
+    assert order == ["a", "b"] * 3
+    assert found == {
+        "a": {"x": {"median": 2, "low": 0, "high": 4}},
+        "b": {"x": {"median": 3, "low": 1, "high": 5}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("count", ["--cells", "rbc,cat"], "out of rbc, wbc and plt, got cat"),
+        ("count", ["--runs", "0"], "--runs expects at least 1"),
+        ("scaling", ["--megapixels", "5,big"], "expects whole numbers, got 5,big"),
+        ("inference", ["--tile", "4"], "--tile expects at least 12, got 4"),
+        ("counters", ["--rounds", "0"], "--rounds at least 1"),
+        ("book", ["--cold-rounds", "0"], "--cold-rounds at least 1"),
+        ("training", ["--networks", "cat"], "got 'cat'"),
+        ("training", ["--rounds", "0"], "--rounds expects at least 1"),
+    ],
+)
+def test_options(monkeypatch, capsys, name, options, words):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *options])
     with pytest.raises(SystemExit):
-        count.parse_options()
-    assert "out of rbc, wbc and plt, got cat" in capsys.readouterr().err
+        load(name).parse_options()
+    assert words in capsys.readouterr().err
+
+
+def run(monkeypatch, path, name, *options):
+    """Run a benchmark in small, and return its report."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *options, "--rounds=1", f"--json={path}"])
+    load(name).main()
+    return json.loads(path.read_text())
+
+
+def test_the_plain_pipeline_counts_discs_apart_and_overlapping(draw_discs):
+    """Five discs of which two overlap by a fifth of their diameter."""
+    plain = load("plain_pipeline")
+    centres = [(60, 60), (60, 200), (60, 260), (180, 80), (180, 260)]
+    image = draw_discs((240, 340), [("rbc", row, column, 36) for row, column in centres])
+    labels = plain.label_cells(image)
+    assert labels.max() == 5
+    assert len({labels[centre] for centre in centres}) == 5
+
+
+def test_a_smear_is_laid_out_beside_its_mirror_image():
+    image = np.arange(6, dtype=np.uint8).reshape(2, 3, 1) * np.ones(3, np.uint8)
+    laid_out = load("prepare").lay_out(np.repeat(image, 1, axis=2), 1)
+    assert laid_out.shape == (1000, 1000, 3)
+    np.testing.assert_array_equal(laid_out[:5, :7, 0][:2, :3], [[0, 1, 2], [3, 4, 5]])
+    # Down: rows 0, 1, 1, 0, and again; to the right: columns 0, 1, 2, 2, 1, 0, and again.
+    np.testing.assert_array_equal(laid_out[:5, 0, 0], [0, 3, 3, 0, 0])
+    np.testing.assert_array_equal(laid_out[0, :7, 0], [0, 1, 2, 2, 1, 0, 0])
+
+
+def test_counters_find_drawn_cells_that_do_not_overlap(monkeypatch, tmp_path):
+    report = run(monkeypatch, tmp_path / "a.json", "counters", "--rows=300", "--cells=12")
+    counted = {(row["group"], row["side"]): int(row["note"].split()[0]) for row in report["rows"]}
+    n_cells = int(report["title"].split()[0])
+    for side in ("ours", "OpenCV alone", "scikit-image"):
+        assert counted["connected components", side] == n_cells
+        assert ("distance transform and watershed", side) in counted
+    assert counted["component tree", "ours"] == n_cells
+
+
+def test_ode_solvers_agree(monkeypatch, tmp_path):
+    """In a process of its own: Keras takes one backend a process."""
+    path = tmp_path / "a.json"
+    command = [sys.executable, "benchmarks/ode.py", "--tolerances=1e-4", "--rounds=1", f"--json={path}"]
+    subprocess.run([*command, "--shape", "1", "4", "4", "2"], cwd=ROOT, check=True, capture_output=True)
+    rows = json.loads(path.read_text())["rows"]
+    assert {row["group"] for row in rows} == {
+        "tolerance 0.0001, there",
+        "tolerance 0.0001, there and back",
+    }
+    differences = [float(row["note"].split()[2]) for row in rows if row["note"]]
+    assert len(differences) == 2
+    assert max(differences) < 1e-3
+
+
+def test_operations_of_a_convolution_are_counted_by_hand(monkeypatch):
+    """Of the first convolution of a tile that predicts 100 pixels: 186 x 186 values from 3 x 3 x 3 each."""
+    inference = load("inference")
+    whole = inference.count_operations((100, 100))
+    filters = inference.FILTERS
+    first = 2 * 186 * 186 * 27 * 3 * filters
+    second = 2 * 186 * 186 * 3 * filters * filters
+    assert first + second < whole
+    # Twice the filters, four times the work, but for the first and the last convolution.
+    monkeypatch.setattr(inference, "FILTERS", 2 * filters)
+    assert inference.count_operations((100, 100)) == pytest.approx(4 * whole, rel=0.05)
 
 
 @pytest.mark.parametrize(("shape", "grid"), [((1944, 2592), (21, 28)), ((652, 1226), (9, 14))])
@@ -108,30 +225,10 @@ def test_joined_tiles_are_the_image_within_its_padding(released_tool):
 
 
 def test_training_steps_are_timed_on_all_sides(monkeypatch, tmp_path, capsys):
-    training = load("training")
-    small = {"size": 64, "filters": 2, "steps": 2, "batch": 2, "rounds": 1}
-    options = [f"--{name}={value}" for name, value in small.items()]
-    options += ["--networks=unet", f"--json={tmp_path / 'times.json'}"]
-    monkeypatch.setattr(sys, "argv", ["training.py", *options])
-    training.main()
-    (row,) = json.loads((tmp_path / "times.json").read_text())["networks"]
-    assert set(row["sides"]) == {training.PLAIN, training.OURS, training.OURS_XLA}
-    assert all(side["step_s"] > 0 for side in row["sides"].values())
-    ratio = row["sides"][training.OURS]["step_s"] / row["sides"][training.PLAIN]["step_s"]
-    assert capsys.readouterr().out.splitlines()[-1].split()[-1] == f"{ratio:.2f}"
-
-
-def test_medians_are_taken_of_each_figure():
-    times = [(5.0, 0.2), (1.0, 0.9), (3.0, 0.1)]
-    assert load("training").summarise(times) == {"start_s": 3.0, "step_s": 0.2}
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [(["--networks", "cat"], "got 'cat'"), (["--rounds", "0"], "--rounds expects at least 1")],
-)
-def test_options_of_training(monkeypatch, capsys, options, words):
-    monkeypatch.setattr(sys, "argv", ["training.py", *options])
-    with pytest.raises(SystemExit):
-        load("training").parse_options()
-    assert words in capsys.readouterr().err
+    small = ["--size=64", "--filters=2", "--steps=2", "--batch=2"]
+    report = run(monkeypatch, tmp_path / "a.json", "training", *small, "--networks=unet")
+    assert [row["side"] for row in report["rows"]] == ["plain Keras loop", "ours", "ours with XLA"]
+    assert {row["group"] for row in report["rows"]} == {"U-Net"}
+    steps = [row["figures"]["step_s"]["median"] for row in report["rows"]]
+    assert min(steps) > 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[-1] == f"{steps[2] / steps[0]:.2f}"

@@ -23,7 +23,7 @@ def workflow():
     """Import the scripts of the workflow, which are no package."""
     sys.path.insert(0, str(ROOT / "workflow"))
     try:
-        names = ("build", "dependencies", "stage", "strip_outputs")
+        names = ("build", "dependencies", "speed", "stage", "strip_outputs")
         yield type("workflow", (), {name: importlib.import_module(name) for name in names})
     finally:
         sys.path.remove(str(ROOT / "workflow"))
@@ -332,3 +332,51 @@ def test_citation_follows_its_file(workflow, tmp_path):
     text = workflow.stage.citation(tmp_path)
     assert text.startswith("A and B. *T*, version 1.2.3, 2031. <https://example.org/t>")
     assert "author = {{A and B}}," in text
+
+
+def test_a_benchmark_becomes_a_picture_and_a_table(workflow, tmp_path):
+    report = {
+        "title": "A race",
+        "command": "python benchmarks/race.py",
+        "commit": "abc1234",
+        "rounds": 3,
+        "machine": {"processor": "A processor", "cores": 2, "peak_gflops": {"float32": 213.4}},
+        "labels": {"seconds": "time, s"},
+        "digits": {"seconds": 1},
+        "ratio_to": "ours",
+        "rows": [
+            {
+                "group": "",
+                "side": side,
+                "figures": {"seconds": {"median": m, "low": 1.0, "high": 90.0}},
+                "note": "",
+            }
+            for side, m in (("ours", 2.0), ("theirs", 80.0))
+        ],
+    }
+    (tmp_path / "race.json").write_text(json.dumps(report))
+    text = workflow.speed.speed_section("race", tmp_path / "out", results=tmp_path)
+    lines = text.splitlines()
+    assert lines[0] == (
+        "A race; A processor, 2 cores; medians of 3 (lowest to highest); "
+        "largest matrix product in float32: 213 GFLOP/s; commit `abc1234`."
+    )
+    assert "| side | time, s | ratio |" in lines
+    assert "| theirs | 80.0 (1.0 to 90.0) | 40.00 |" in lines
+    assert (tmp_path / "out" / "_static" / "speed_race.png").stat().st_size > 1000
+
+
+def test_a_benchmark_that_was_not_run_is_said(workflow, tmp_path):
+    text = workflow.speed.speed_section("count", tmp_path, results=tmp_path)
+    assert text == "Not measured yet: `python benchmarks/run_all.py --only count`."
+
+
+def test_every_benchmark_has_a_place_on_the_page(workflow):
+    page = (ROOT / "book" / "speed.md").read_text(encoding="utf-8")
+    shown = [name.removeprefix("speed-") for name in workflow.stage.MARKER.findall(page)]
+    assert shown == list(workflow.speed.BENCHMARKS)
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        assert list(importlib.import_module("run_all").BENCHMARKS) == shown
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))

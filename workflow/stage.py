@@ -16,6 +16,7 @@ import nbformat
 import pandas as pd
 import yaml
 from dependencies import toc_notebooks
+from speed import BENCHMARKS, speed_section
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKER = re.compile(r"^<!-- generated: (\S+) -->$", re.MULTILINE)
@@ -346,6 +347,7 @@ def blocks_for(root, config, out, executed):
         "run-times": lambda: run_times(root, executed),
         "versions": package_versions,
         "citation": lambda: citation(root),
+        **{f"speed-{name}": lambda name=name: speed_section(name, out) for name in BENCHMARKS},
     }
 
 

@@ -1,0 +1,51 @@
+"""Run all benchmarks, one after the other, and keep their reports in ``benchmarks/results`` for the book.
+
+python benchmarks/run_all.py [--only count,scaling] [--rounds 5]
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BENCHMARKS = {
+    "count": "--runs",
+    "scaling": "--rounds",
+    "inference": "--rounds",
+    "counters": "--rounds",
+    "training": "--rounds",
+    "ode": "--rounds",
+    "book": "--rounds",
+}
+"""Scripts, in the order of the page, and what each calls its rounds."""
+
+
+def main():
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default=",".join(BENCHMARKS), help="[default: %(default)s]")
+    parser.add_argument("--rounds", type=int, default=5, help="of each side [default: %(default)s]")
+    options = parser.parse_args()
+    names = options.only.split(",")
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        parser.error(f"--only expects names out of {', '.join(BENCHMARKS)}, got {', '.join(unknown)}")
+    if options.rounds < 1:
+        parser.error("--rounds expects at least 1")
+    if os.getloadavg()[0] > 0.5:
+        print(f"Load average {os.getloadavg()[0]:.1f}: other work will spoil the times.", file=sys.stderr)
+    failed = []
+    for number, name in enumerate(names, start=1):
+        print(f"\n[{number}/{len(names)}] {name}", flush=True)
+        command = [sys.executable, f"benchmarks/{name}.py", BENCHMARKS[name], str(options.rounds)]
+        command += ["--json", f"benchmarks/results/{name}.json"]
+        # One that fails must not keep the others from being measured.
+        if subprocess.run(command, cwd=HERE.parent, check=False).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"failed, see above: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""What all benchmarks share: whole processes measured, sides by turns, reports in one form.
+
+A report is a dict that goes into a JSON file:
+
+- "title", "command": str; "rounds": int; "machine": dict, see `describe_machine`; "commit": str.
+- "labels": dict of str to str, what tables call the figures; the first one is what the sides are compared by.
+- "digits": dict of str to int, digits behind the point.
+- "ratio_to": str, the side that the others are divided by, within a group; "" for none.
+- "rows": list of dict with "group", "side", "figures" (dict of str to dict, see `spread`) and "note".
+
+Only what Python brings along is imported here: Linux hands the largest memory of a process on to those that
+it starts, so the one that measures must be smaller than what is measured.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def measure(command, **options):
+    """Run a command to its end.
+
+    Parameters
+    ----------
+    command : list of str
+    **options
+        Of `subprocess.Popen`.
+
+    Returns
+    -------
+    dict
+        "seconds" by the clock, "cpu_seconds" of all cores together, "megabytes" of memory (1,000,000 bytes)
+        at the highest; "output", what the command printed.
+    """
+    with tempfile.TemporaryFile() as output:
+        start = time.perf_counter()
+        # One process is waited for in place of all, so that its own memory is told.
+        process = subprocess.Popen(command, stdout=output, stderr=output, **options)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read().decode(errors="replace").strip()
+    if process.returncode:
+        last = (text.splitlines() or ["no output"])[-1]
+        sys.exit(f"{' '.join(command)}\nended with status {process.returncode}: {last}")
+    # Linux counts in units of 1024 bytes, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "seconds": seconds,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "megabytes": usage.ru_maxrss * unit / 1e6,
+        "output": text,
+    }
+
+
+def by_turns(sides, rounds, *, show=print):
+    """Call all sides in turn, round after round, so that a slow spell of the machine hits all of them.
+
+    Parameters
+    ----------
+    sides : dict of str to callable
+        Each returns a dict of str to float.
+    rounds : int
+    show : callable
+        Takes a line after each call.
+
+    Returns
+    -------
+    dict of str to dict of str to dict
+        Of each side the `spread` of each figure.
+    """
+    found = {side: [] for side in sides}
+    for number in range(rounds):
+        for side, call in sides.items():
+            found[side].append(call())
+            first, value = next(iter(found[side][-1].items()))
+            show(f"round {number + 1}, {side}: {value:.3g} {first}", flush=True)
+    return {
+        side: {name: spread([one[name] for one in calls]) for name in calls[0]}
+        for side, calls in found.items()
+    }
+
+
+def spread(values):
+    """Return the median, the lowest and the highest of some values.
+
+    Parameters
+    ----------
+    values : sequence of float
+
+    Returns
+    -------
+    dict of str to float
+        "median", "low" and "high".
+    """
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def describe_machine():
+    """Name what was measured on.
+
+    Returns
+    -------
+    dict
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processor = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+            processor = next(
+                line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")
+            )
+    except (OSError, StopIteration):
+        pass
+    return {
+        "processor": processor,
+        "cores": cores,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        # Above the number of cores, other work has taken its share of the time.
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def make_report(title, rows, *, rounds, labels, digits, ratio_to="", machine=None):
+    """Put together what was measured.
+
+    Parameters
+    ----------
+    title : str
+    rows : list of dict
+    rounds : int
+    labels, digits, ratio_to
+        See the head of this file.
+    machine : dict, optional
+        As `describe_machine` gave it before the measurement.
+
+    Returns
+    -------
+    dict
+    """
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "title": title,
+        "command": " ".join(["python", *sys.argv]),
+        "commit": commit or "not known",
+        "rounds": rounds,
+        "machine": machine or describe_machine(),
+        "labels": labels,
+        "digits": digits,
+        "ratio_to": ratio_to,
+        "rows": rows,
+    }
+
+
+def tabulate(report):
+    """Turn a report into text, row by row.
+
+    Parameters
+    ----------
+    report : dict
+
+    Returns
+    -------
+    list of dict of str to str
+        All with the same keys: "" for the group where there is any, "side", the labels of the figures (median
+        and range), "ratio" where the report has one, and "note" where a row has one.
+    """
+    first = next(iter(report["labels"]))
+    base = {
+        row["group"]: row["figures"][first]["median"]
+        for row in report["rows"]
+        if row["side"] == report["ratio_to"]
+    }
+    table = []
+    for row in report["rows"]:
+        cells = {"group": row["group"], "side": row["side"]}
+        for name, label in report["labels"].items():
+            cells[label] = _format(row["figures"].get(name), report["digits"][name])
+        if base:
+            cells["ratio"] = f"{row['figures'][first]['median'] / base[row['group']]:.2f}"
+        table.append(cells | {"note": row["note"]})
+    unused = [key for key in ("group", "note") if not any(cells[key] for cells in table)]
+    return [{key: text for key, text in cells.items() if key not in unused} for cells in table]
+
+
+def _format(figure, digits):
+    """Write a median with its range."""
+    if figure is None:
+        return ""
+    texts = [f"{figure[key]:,.{digits}f}" for key in ("median", "low", "high")]
+    return texts[0] if texts[1] == texts[2] else f"{texts[0]} ({texts[1]} to {texts[2]})"
+
+
+def finish(report, path=None):
+    """Print a report, and write it to a file.
+
+    Parameters
+    ----------
+    report : dict
+    path : path-like, optional
+        Of a JSON file; its folder is made.
+    """
+    machine = report["machine"]
+    print(f"\n{report['title']}\n{machine['processor']}, {machine['cores']} cores, ", end="")
+    print(f"load average {machine['load_average']:.1f}; medians of {report['rounds']} (lowest to highest)\n")
+    table = tabulate(report)
+    widths = {key: max(len(key), *(len(cells[key]) for cells in table)) for key in table[0]}
+    for cells in ({key: key for key in widths}, *table):
+        print("  ".join(cells[key].ljust(width) for key, width in widths.items()).rstrip())
+    if path:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".partial-{path.name}")
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
