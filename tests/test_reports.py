@@ -93,3 +93,19 @@ def test_the_results_page_begins_with_the_verdicts_of_every_chapter(make_run, tm
         assert sum(int(n.removesuffix(" |")) for n in counts) == len(claims.load(chapter))
     # Without a record nothing is tested.
     assert rows["| {doc}`1 </notebooks/01_tran2019_segnet>`"][1:-1] == ["0"] * 4
+
+
+def test_the_results_page_folds_away_all_but_the_main_claims(tmp_path):
+    page = reports.results_page(record=tmp_path / "record")
+    for chapter in claims.chapters():
+        number = int(chapter[:2])
+        part = page.split(f"## Chapter {number}: claims")[1].split("\n## ")[0]
+        shown, *folded = part.split("```{dropdown} ")
+        n_main = sum(claim.get("headline", False) for claim in claims.load(chapter))
+        # A head and a line below it.
+        assert shown.count("\n| ") == n_main + 2
+        (folded,) = folded
+        n_others = len(claims.load(chapter)) - n_main
+        assert folded.startswith(f"{n_others} further claims\n| ")
+        assert folded.count("\n| ") == n_others + 2
+        assert folded.rstrip().endswith("```")

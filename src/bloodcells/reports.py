@@ -11,7 +11,6 @@ from bloodcells.files import write_text
 from bloodcells.paths import ROOT
 from bloodcells.results import (
     RECORD,
-    best_record_mode,
     git_state,
     list_records,
     load_runs,
@@ -258,8 +257,11 @@ def run_card(chapter, mode, used, device, *, record=RECORD):
     commit, dirty = git_state()
     listed = list_records(record=record)
     listed = listed[listed["chapter"] == chapter]
-    kept = best_record_mode(chapter, record=record)
-    listed = listed[listed["mode"] == kept]
+    kept = [
+        f"{kept}: {len(runs)} runs, {runs['minutes'].sum():.0f} minutes"
+        for kept in record_modes(chapter, record=record)
+        if len(runs := listed[listed["mode"] == kept])
+    ]
     return RunCard(
         {
             "chapter": chapter,
@@ -271,9 +273,7 @@ def run_card(chapter, mode, used, device, *, record=RECORD):
             "commit": "none"
             if commit is None
             else commit[:8] + (", with uncommitted changes" if dirty else ""),
-            "record": f"{kept}: {len(listed)} runs, {listed['minutes'].sum():.0f} minutes"
-            if kept
-            else "none yet",
+            "record": "; ".join(kept) or "none yet",
         }
     )
 
@@ -302,11 +302,21 @@ def results_page(*, record=RECORD):
         }
         overview.append(row | {verdict: counts.get(verdict, 0) for verdict in claims.VERDICTS})
         parts.append(f"## Chapter {number}: claims\n")
-        parts.append(markdown_table(table[["claim", "target", "paper", "ours", "difference", "verdict"]]))
+        is_main = table["headline"]
+        table = table[["claim", "target", "paper", "ours", "difference", "verdict"]]
+        parts.append(markdown_table(table[is_main]))
+        if not is_main.all():
+            parts.append(_folded(f"{(~is_main).sum()} further claims", table[~is_main]))
     parts.insert(0, markdown_table(pd.DataFrame(overview)))
+    records = list_records(record=record)
     parts.append("## Runs in the record\n")
-    parts.append(markdown_table(list_records(record=record)))
+    parts.append(_folded(f"All {len(records)} runs", records))
     return "\n".join(parts)
+
+
+def _folded(title, table):
+    """Return a table that opens at a click: a page of hundreds of rows hides its point."""
+    return f"```{{dropdown}} {title}\n{markdown_table(table)}```\n"
 
 
 def markdown_table(table):
