@@ -1,0 +1,99 @@
+"""Two runs of one configuration: alike to the last digit on one machine, nearly so on another."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+# A network with dropout and batch normalisation, distorted images, and what the chapters make of it.
+RUN = """
+import sys
+import keras, numpy as np
+from bloodcells import inference, metrics, training
+from bloodcells.augment import AffineRanges
+from bloodcells.models.unet import build_unet
+from bloodcells.synthetic import draw_cell
+
+rng = np.random.default_rng(0)
+cells = [draw_cell("neutrophil", rng=rng, shape=(64, 64)) for _ in range(8)]
+images = np.stack([cell.image for cell in cells])
+masks = np.stack([cell.nucleus for cell in cells]).astype("uint8")
+keras.utils.set_random_seed(0)
+model = build_unet((64, 64, 3), n_classes=2, base_filters=4, batch_norm=True, dropout=0.2)
+ranges = AffineRanges(rotation_degrees=180, zoom=0.2)
+batches = training.AugmentedBatches(
+    images, masks, ranges=ranges, brightness=0.2, batch_size=4, steps_per_epoch=4, seed=0
+)
+history = training.train(
+    model, batches, (images, masks), epochs=3, optimizer=keras.optimizers.Adam(0.005), seed=0, progress=False,
+    jit_compile=sys.argv[2] == "xla",
+)
+probability = inference.predict_probability(model, images)
+found = (probability[..., 1] >= 0.5).astype("uint8")
+table = metrics.count_pixels([str(i) for i in range(8)], masks, found, ())
+np.savez(
+    sys.argv[1],
+    loss=history["loss"],
+    val_loss=history["val_loss"],
+    probability=probability,
+    counts=table.select_dtypes("number").to_numpy(),
+    **{f"weights {i}": weights for i, weights in enumerate(model.get_weights())},
+)
+"""
+
+
+def train(path, *, backend, compiler, **environment):
+    """Train in a process of its own, on one thread, and return what came out."""
+    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"} | environment
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RUN, path, compiler],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(path) as found:
+        return dict(found)
+
+
+def avx2():
+    """Return an environment in which NumPy, OpenBLAS, oneDNN and XLA keep to AVX2."""
+    is_newer = {name: "AVX512" in name or "V4" in name for name in __cpu_dispatch__}
+    newer = [name for name, newer in is_newer.items() if newer and __cpu_features__[name]]
+    if not newer:
+        pytest.skip("THIS PROCESSOR HAS NO AVX-512: nothing to compare AVX2 with")
+    return {
+        "NPY_DISABLE_CPU_FEATURES": " ".join(newer),
+        "OPENBLAS_CORETYPE": "Haswell",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("backend", "compiler"),
+    [
+        ("tensorflow", "plain"),
+        pytest.param("tensorflow", "xla", marks=pytest.mark.long),
+        pytest.param("jax", "xla", marks=pytest.mark.long),
+    ],
+)
+def test_runs_agree(tmp_path, backend, compiler):
+    how = {"backend": backend, "compiler": compiler}
+    first = train(tmp_path / "1.npz", **how)
+    again = train(tmp_path / "2.npz", **how)
+    for name, values in first.items():
+        np.testing.assert_array_equal(again[name], values, err_msg=name)
+
+    other = train(tmp_path / "3.npz", **how, **avx2())
+    # The instructions are others, and so are the last digits: else nothing was compared.
+    assert any((other[name] != values).any() for name, values in first.items())
+    np.testing.assert_allclose(other["loss"], first["loss"], rtol=1e-4)
+    np.testing.assert_allclose(other["val_loss"], first["val_loss"], rtol=1e-3)
+    assert np.abs(other["probability"] - first["probability"]).max() < 1e-3
+    # One pixel in a thousand of eight images of 64 x 64; what is gained by one class is lost by another.
+    assert np.abs(other["counts"] - first["counts"]).sum() <= 2 * 33
