@@ -1,7 +1,12 @@
 """What several test files need: a web server with faults on demand, finished runs, smears of discs."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
@@ -17,8 +22,8 @@ class FileServer(ThreadingHTTPServer):
     """Serves `files` (path to bytes) from memory; `faults` (path, or "*" for all, to name) spoil the answer.
 
     `gets` lists the paths asked for with GET. A fault is "truncated", "slow", "dropped", "wait" (the answer
-    waits for a second client to ask for the same path), "trickle" (a byte now and then), a status number, or
-    bytes to send instead.
+    waits for a second client to ask for the same path), "trickle" (a byte now and then), "circle" (sends the
+    client to where it is), a status number, or bytes to send instead.
     """
 
     daemon_threads = True
@@ -48,6 +53,12 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.faults.get(path, self.server.faults.get("*"))
         content = self.server.files.get(path)
         if fault == "dropped":
+            return
+        if fault == "circle":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         if fault == "wait":
             self.server.pair.wait(timeout=30)
@@ -83,6 +94,90 @@ def file_server():
         server.closing.set()
         server.shutdown()
         thread.join()
+
+
+# A process that has imported all, and starts another from there for each line that it reads.
+LAUNCHER = """
+import json, os, signal, sys, traceback
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+{script}
+for line in sys.stdin:
+    log, arguments = json.loads(line)
+    if not (pid := os.fork()):
+        status = 1
+        try:
+            log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            main(*arguments)
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+class Launcher:
+    """Starts processes that can be killed, one at a time, from a script that defines `main`.
+
+    What the script imports is imported once, for all of them. What a process says is in `log`.
+    """
+
+    def __init__(self, script, log):
+        self.log = log
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", LAUNCHER.format(script=script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, *arguments):
+        """Have a process run `main(*arguments)`, JSON values."""
+        self.process.stdin.write(json.dumps([str(self.log), arguments]) + "\n")
+        self.process.stdin.flush()
+        self.pid = int(self.process.stdout.readline())
+
+    def wait(self):
+        """Return the exit status of the process, or less than 0 if a signal ended it, and what it said."""
+        return int(self.process.stdout.readline()), self.log.read_text()
+
+    def run(self, *arguments):
+        """Start a process and wait for it."""
+        self.start(*arguments)
+        return self.wait()
+
+    def kill_when(self, is_time, seconds):
+        """Kill the process some seconds after a condition is met, and make sure that it was at work."""
+        deadline = time.monotonic() + 120
+        while not is_time() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(seconds)
+        os.kill(self.pid, signal.SIGKILL)
+        status, said = self.wait()
+        assert status == -signal.SIGKILL, said
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Return a function that makes a `Launcher` of a script."""
+    launchers = []
+
+    def make(script):
+        launchers.append(Launcher(script, tmp_path / "log"))
+        return launchers[-1]
+
+    yield make
+    for launcher in launchers:
+        launcher.process.kill()
+        launcher.process.communicate()
 
 
 def _make_run(

@@ -13,7 +13,7 @@ import requests
 import urllib3
 
 from bloodcells.errors import DataUnavailableError, UserError
-from bloodcells.files import atomic_path
+from bloodcells.files import atomic_path, share_folder
 
 _THREADS = 8
 _ATTEMPTS = 2
@@ -158,7 +158,7 @@ def download_files(name, files, *, cache, mirror, upstream, timeout, progress=Fa
 
     reasons = []  # why a place did not give all that it was asked for
     left = files
-    with Progress(disable=not progress) as bar:
+    with share_folder(cache / name), Progress(disable=not progress) as bar:
         task = bar.add_task(name, total=len(files))
 
         def store(file, content):

@@ -105,11 +105,7 @@ def hold_folder(folder):
         handle = os.open(folder, os.O_RDONLY) if fcntl else None
         try:
             _lock(folder, handle)
-            for leftover in folder.glob(".partial-*"):
-                if leftover.is_dir():
-                    shutil.rmtree(leftover)
-                else:
-                    leftover.unlink()
+            _clear_leftovers(folder.glob(".partial-*"))
             yield
         finally:
             if handle is not None:
@@ -122,6 +118,52 @@ def hold_folder(folder):
         raise UserError(
             f"Can't write to {folder} ({error.strerror}); make room, or choose another folder."
         ) from error
+
+
+@contextlib.contextmanager
+def share_folder(folder):
+    """Write to a folder as others may do meanwhile, and clear what killed ones left, at any depth.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made if need be; in the end, folders that were made and are still empty are removed again. If it
+        can't be made, the block runs all the same, and its own writing meets the reason.
+
+    Notes
+    -----
+    As long as another process shares the folder nothing is cleared: what looks left over may be its own.
+    Nor is anything cleared where there are no locks, see `hold_folder`.
+    """
+    folder = Path(folder)
+    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
+    handle = None
+    try:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY) if fcntl else None
+            if handle is not None:
+                # Only one that is alone gets this; the other lock is for those that are not.
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _clear_leftovers(folder.rglob(".partial-*"))
+        with contextlib.suppress(OSError):
+            if handle is not None:
+                fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _clear_leftovers(paths):
+    for leftover in list(paths):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _lock(folder, handle):

