@@ -260,7 +260,7 @@ def run(chapter, *, mode="reduced", parameters=None, output_dir=None, progress=T
     Raises
     ------
     UserError
-        If the chapter, the mode, a parameter or the folder is wrong.
+        If the chapter, the mode, a parameter or the folder is wrong, or the disk is full.
     ChapterFailedError
         If the notebook raised an error or its kernel died. The notebook as far as it got is
         ``<chapter>.failed.ipynb`` in the same folder.
@@ -284,7 +284,13 @@ def run(chapter, *, mode="reduced", parameters=None, output_dir=None, progress=T
             f"Expected an output folder that can be written to (--out), got {root}: {error.strerror}."
         ) from error
     with held:
-        return _execute(source, {**chosen, "output_dir": str(root)}, folder, progress=progress)
+        try:
+            return _execute(source, {**chosen, "output_dir": str(root)}, folder, progress=progress)
+        except OSError as error:
+            raise UserError(
+                f"Can't write to {folder} ({error.strerror or error}); make room, or give another output "
+                "folder (--out)."
+            ) from error
 
 
 def _read_defaults(path):
@@ -406,11 +412,13 @@ def _execute(source, values, folder, *, progress):
             "its kernel died (often the memory was not enough; try smaller sizes); "
             f"its last words are in {log}"
         ) from None
-    except OSError as error:
-        raise fail(_shorten(f"{type(error).__name__}: {error}")) from error
     except RuntimeError as error:
         # A kernel that can't be started raises this, with the reason in its message.
         raise fail(_shorten(f"its kernel did not answer: {error}")) from error
+    except OSError as error:
+        if error.filename is None or Path(error.filename).is_relative_to(folder):
+            raise  # of a full disk, say
+        raise fail(_shorten(f"{type(error).__name__}: {error}")) from error
     except BaseException:
         if partial.exists():
             os.replace(partial, failed)

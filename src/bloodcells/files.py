@@ -105,7 +105,7 @@ def hold_folder(folder):
         handle = os.open(folder, os.O_RDONLY) if fcntl else None
         try:
             _lock(folder, handle)
-            _clear_leftovers(folder.glob(".partial-*"))
+            clear_leftovers(folder)
             yield
         finally:
             if handle is not None:
@@ -145,7 +145,7 @@ def share_folder(folder):
             if handle is not None:
                 # Only one that is alone gets this; the other lock is for those that are not.
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _clear_leftovers(folder.rglob(".partial-*"))
+                clear_leftovers(folder, "**/.partial-*")
         with contextlib.suppress(OSError):
             if handle is not None:
                 fcntl.flock(handle, fcntl.LOCK_SH)
@@ -158,8 +158,16 @@ def share_folder(folder):
                 path.rmdir()
 
 
-def _clear_leftovers(paths):
-    for leftover in list(paths):
+def clear_leftovers(folder, pattern=".partial-*"):
+    """Remove what killed processes left half written in a folder that no other process writes to.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    pattern : str
+        Names of the leftovers, as `pathlib.Path.glob` takes them.
+    """
+    for leftover in list(folder.glob(pattern)):
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:

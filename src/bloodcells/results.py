@@ -26,7 +26,7 @@ import pandas as pd
 
 from bloodcells import crops, datasets, fields
 from bloodcells.errors import UserError
-from bloodcells.files import write_json, write_text
+from bloodcells.files import clear_leftovers, write_json, write_text
 from bloodcells.paths import ROOT, data_dir
 
 RECORD = ROOT / "book" / "results"
@@ -142,15 +142,21 @@ def start_run(chapter, mode, arm, seed, *, config, output_dir="runs"):
     text = json.dumps(config, sort_keys=True)
     run_id = f"{re.sub('[^a-z0-9_]+', '-', arm)}-s{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     folder = ROOT / output_dir / chapter / mode / run_id
-    folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
+        clear_leftovers(folder)
+        write_json(folder / "config.json", config)
     except filelock.Timeout:
         raise UserError(
             f"Another process is writing to {folder}. Wait for it to end, or give another `output_dir`."
         ) from None
-    write_json(folder / "config.json", config)
+    except OSError as error:
+        lock.release()
+        raise UserError(
+            f"Can't write to {folder} ({error.strerror}). Make room, or give another `output_dir`."
+        ) from error
     return Run(folder, config, time.perf_counter(), lock)
 
 
