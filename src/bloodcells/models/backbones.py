@@ -25,9 +25,10 @@ import numpy as np
 from keras import layers, ops
 
 from bloodcells.errors import DataUnavailableError, UserError
-from bloodcells.files import atomic_path, write_json
+from bloodcells.files import write_json
 from bloodcells.models.layers import check_image_shape, crop, pad_to_multiple
 from bloodcells.models.vgg16_weights import MEANS, read_vgg16
+from bloodcells.weights_io import load_weights, save_weights
 
 ENCODERS = (
     "mobilenet",
@@ -229,12 +230,9 @@ def save_unet(model, encoder, path):
         "encoder": encoder,
         "input_shape": list(model.input_shape[1:]),
         "n_classes": None if n_outputs == 1 else n_outputs,
-        "sha256": None,
     }
-    with atomic_path(weights) as temporary:
-        model.save_weights(temporary)
-        spec["sha256"] = hashlib.sha256(temporary.read_bytes()).hexdigest()
-    write_json(specification, spec)
+    save_weights(model, weights)
+    write_json(specification, spec | {"sha256": _digest(spec, weights)})
 
 
 def load_unet(path):
@@ -260,15 +258,19 @@ def load_unet(path):
             raise UserError(f"{file} is missing; expected the two files that `save_unet` wrote.")
     try:
         spec = json.loads(specification.read_text(encoding="utf-8"))
-        encoder, input_shape, sha256 = spec["encoder"], tuple(spec["input_shape"]), spec["sha256"]
-        n_classes = spec["n_classes"]
-    except (ValueError, KeyError, TypeError) as error:
+        sha256 = spec.pop("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{specification} is damaged ({error!r}); save the network again.") from error
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != sha256:
+    if _digest(spec, weights) != sha256:
         raise UserError(f"{weights} is damaged, or not of {specification.name}; save the network again.")
-    model = build_backbone_unet(encoder, input_shape, n_classes=n_classes)
-    model.load_weights(weights)
+    model = build_backbone_unet(spec["encoder"], tuple(spec["input_shape"]), n_classes=spec["n_classes"])
+    load_weights(model, weights, cure="save the network again")
     return model
+
+
+def _digest(spec, weights):
+    """Hash a specification and a file of weights, so that damage to either shows before anything is built."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode() + weights.read_bytes()).hexdigest()
 
 
 def _paths(path):
