@@ -5,28 +5,38 @@ import platform
 
 import keras
 
+from bloodcells.distribution import count_devices, spread
 from bloodcells.errors import UserError
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 COMPILATION = ("auto", "on", "off")
 
 
-def prepare_device(precision="float32"):
-    """Set the numeric precision and let a GPU's memory grow as needed.
+def prepare_device(precision="float32", n_devices=None):
+    """Set the numeric precision, let a GPU's memory grow as needed, and spread trainings over devices.
 
     Parameters
     ----------
     precision : {"float32", "mixed_bfloat16", "mixed_float16"}
         Keras's policy: what layers compute in; weights stay in float32.
+    n_devices : int, optional
+        Devices that share each training, see `bloodcells.distribution.spread`. Default: the environment's
+        ``BLOODCELLS_DEVICES``, else 1.
 
     Returns
     -------
     str
         `describe_device`.
+
+    Raises
+    ------
+    UserError
+        If the precision is unknown, or that many devices can't be used.
     """
     if precision not in PRECISIONS:
         raise UserError(f"`precision` must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
     keras.config.set_dtype_policy(precision)
+    spread(_devices_asked_for() if n_devices is None else n_devices)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -67,7 +77,8 @@ def describe_device():
     Returns
     -------
     str
-        Such as ``"CPU (AMD EPYC, 2 threads)"`` or ``"GPU (NVIDIA H200)"``.
+        Such as ``"CPU (AMD EPYC, 2 threads)"`` or ``"GPU (NVIDIA H200)"``; ``"4 x GPU (NVIDIA H200)"`` where
+        trainings are spread.
     """
     backend = keras.backend.backend()
     name = None
@@ -85,9 +96,15 @@ def describe_device():
         import torch
 
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    if name:
-        return f"GPU ({name})"
-    return f"CPU ({_processor()}, {_n_threads()} threads)"
+    name = f"GPU ({name})" if name else f"CPU ({_processor()}, {_n_threads()} threads)"
+    return name if count_devices() == 1 else f"{count_devices()} x {name}"
+
+
+def _devices_asked_for():
+    text = os.environ.get("BLOODCELLS_DEVICES") or "1"
+    if not text.isdecimal():
+        raise UserError(f"BLOODCELLS_DEVICES expects a number of devices, such as 4, got {text!r}.")
+    return int(text)
 
 
 def _processor():
