@@ -42,7 +42,11 @@ def main():
             figures = measure([sys.executable, *command, *options_of_side, "--out", str(out)])
             counts[side] = read_counts(out / "counts.csv", cells)
             figures.pop("output")
-            return figures | {"per_megapixel": figures["seconds"] / (shape[0] * shape[1] / 1e6)}
+            written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+            return figures | {
+                "per_megapixel": figures["seconds"] / (shape[0] * shape[1] / 1e6),
+                "output_megabytes": written / 1e6,
+            }
 
         measured = by_turns({side: lambda side=side: run(side) for side in options.sides}, options.runs)
     rows = [
@@ -63,12 +67,13 @@ def main():
             "per_megapixel": "s a megapixel",
             "cpu_seconds": "time of all cores, s",
             "megabytes": "memory, MB",
+            "output_megabytes": "results, MB",
         },
-        digits={"seconds": 1, "per_megapixel": 2, "cpu_seconds": 1, "megabytes": 0},
+        digits={"seconds": 1, "per_megapixel": 2, "cpu_seconds": 1, "megabytes": 0, "output_megabytes": 1},
         ratio_to=OURS,
         machine=machine,
     )
-    finish(report, options.json)
+    finish(report | {"megapixels": shape[0] * shape[1] / 1e6}, options.json)
 
 
 def parse_options():

@@ -335,7 +335,15 @@ def blocks_for(root, config, out, executed):
 
         return results_page()
 
+    def sizing(name):
+        from bloodcells import sizing
+
+        return getattr(sizing, name)()
+
     return {
+        "sizing-grid": lambda: sizing("grid_table"),
+        "sizing-slides": lambda: sizing("slides_table"),
+        "sizing-assumptions": lambda: sizing("assumptions_text"),
         "chapters": lambda: chapter_titles(root),
         "clone": lambda: clone_command(config),
         "colab": lambda: colab_cell(config),

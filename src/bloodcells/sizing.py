@@ -1,0 +1,283 @@
+"""What the full grid and a large folder of slides would take, worked out from what was measured."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from bloodcells import chapters, datasets
+from bloodcells.errors import UserError
+from bloodcells.paths import ROOT
+from bloodcells.results import RECORD
+
+BENCHMARK = ROOT / "benchmarks" / "results" / "count.json"
+"""What ``benchmarks/count.py --json`` has written."""
+
+# Where a pass is not one over the training images: the pass of the paper.
+_IMAGES_A_PASS = {"01_tran2019_segnet": 145, "03_li2021_nodes_unet": 600}
+# A run keeps its best weights, its last ones, and Adam's two moments of these: four bytes each.
+_BYTES_A_PARAMETER = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Assumptions:
+    """What was not measured.
+
+    Attributes
+    ----------
+    gpu_speedup : tuple of float
+        Least and most times that one GPU is faster than the two cores of the record.
+    gpu_price, core_price : float
+        Of an hour of one GPU with its machine, and of one core; in any currency.
+    n_slides : int
+    slide_megapixels : float
+        Size of a slide's image, millions of pixels.
+    """
+
+    gpu_speedup: tuple = (20.0, 100.0)
+    gpu_price: float = 2.5
+    core_price: float = 0.05
+    n_slides: int = 10_000
+    slide_megapixels: float = 5.0
+
+
+def training_work(values, arm, *, n_images):
+    """Return the arithmetic of one training, up to a factor that modes of a chapter share.
+
+    Parameters
+    ----------
+    values : dict
+        Parameters of the chapter.
+    arm : str
+    n_images : int
+        Training images of a pass; counts where ``steps_per_epoch`` is 0.
+
+    Returns
+    -------
+    float
+        Epochs times images times pixels times the square of the width: a convolution has as many products for
+        each pixel. Networks on encoders of a library have a width of their own, which no mode changes.
+
+    Examples
+    --------
+    >>> values = dict(epochs=2, steps_per_epoch=0, batch_size=4, image_size=10, base_filters=3)
+    >>> training_work(values, "unet/cell", n_images=6)
+    14400
+    """
+    target = arm.split("/")[1]
+    epochs = values.get(f"epochs_{target}", values["epochs"])
+    steps = values["steps_per_epoch"] or -(-n_images // values["batch_size"])
+    if target == "types":
+        epochs = values["pretraining_epochs"]
+    return epochs * steps * values["batch_size"] * values["image_size"] ** 2 * _width(values, arm) ** 2
+
+
+def _width(values, arm):
+    """Return the filters of a network's first level; 1 where no mode changes them."""
+    method = arm.split("/")[0]
+    if "pretraining_epochs" in values and not method.startswith("unet_"):
+        return 1
+    return (
+        values.get("segnet_filters", values["base_filters"]) if method == "segnet" else values["base_filters"]
+    )
+
+
+def grid_hours(*, record=RECORD, notebooks=None, mode="full"):
+    """Estimate what all trainings of a mode take on the machine of the record.
+
+    Parameters
+    ----------
+    record : path-like
+    notebooks : path-like, optional
+        Folder of the chapters.
+    mode : {"full"}
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a chapter that trains: ``chapter``; ``n_trainings`` of the mode; ``measured`` hours of its
+        workstation record, and ``n_measured`` trainings in it; ``hours`` that the mode would take, NaN
+        without a record; ``gigabytes`` (1e9 bytes) of its runs' folders, NaN where the record doesn't tell
+        the number of parameters. An arm that the record lacks takes the mean of those that it has.
+    """
+    rows = []
+    for notebook in sorted(Path(notebooks or chapters.NOTEBOOKS).glob("*.ipynb")):
+        try:
+            small, large = (_values(notebook, name) for name in ("workstation", mode))
+        except UserError:  # a chapter without modes
+            continue
+        if "arms" not in large:
+            continue
+        seconds, estimates, sizes = [], {}, []
+        for config, metrics in _runs(Path(record) / notebook.stem / "workstation"):
+            n_images = _IMAGES_A_PASS.get(notebook.stem) or _count_training_images(config)
+            work = [training_work(values, config["arm"], n_images=n_images) for values in (small, large)]
+            seconds.append(metrics["train_s"])
+            estimates.setdefault(config["arm"], []).append(metrics["train_s"] * work[1] / work[0])
+            if "n_parameters" in metrics:
+                widths = [_width(values, config["arm"]) for values in (small, large)]
+                sizes.append(metrics["n_parameters"] * (widths[1] / widths[0]) ** 2 * _BYTES_A_PARAMETER)
+        means = pd.Series({arm: sum(found) / len(found) for arm, found in estimates.items()}, dtype=float)
+        arms = large["arms"]
+        # Schooling is in no mode's list of arms; it comes once for all seeds.
+        extra = means[~means.index.isin(arms)].sum()
+        each = means.reindex(arms).fillna(means[means.index.isin(arms)].mean())
+        rows.append(
+            {
+                "chapter": notebook.stem,
+                "n_trainings": len(arms) * large["n_seeds"],
+                "n_measured": len(seconds),
+                "measured": sum(seconds) / 3600,
+                "hours": (each.sum(skipna=False) * large["n_seeds"] + extra) / 3600,
+                "gigabytes": pd.Series(sizes, dtype=float).mean() * len(arms) * large["n_seeds"] / 1e9,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def slide_hours(benchmark, assumptions):
+    """Estimate what a folder of slides takes.
+
+    Parameters
+    ----------
+    benchmark : dict
+        What ``benchmarks/count.py --json`` writes: one image, counted in a process of its own.
+    assumptions : Assumptions
+
+    Returns
+    -------
+    dict of str to float
+        ``seconds_megapixel``, of all cores together; ``core_hours`` and ``price`` of all slides;
+        ``gigabytes`` of results (1e9 bytes), NaN where the benchmark did not measure it.
+    """
+    (ours,) = (row["figures"] for row in benchmark["rows"] if row["side"] == "bloodcells count")
+    megapixels = benchmark["megapixels"]
+    total = assumptions.n_slides * assumptions.slide_megapixels
+    seconds = ours["cpu_seconds"]["median"] / megapixels
+    written = ours.get("output_megabytes", {"median": float("nan")})["median"] / megapixels
+    hours = seconds * total / 3600
+    return {
+        "seconds_megapixel": seconds,
+        "core_hours": hours,
+        "price": hours * assumptions.core_price,
+        "gigabytes": written * total / 1000,
+    }
+
+
+def grid_table(assumptions=None, *, record=RECORD, notebooks=None):
+    """Tabulate what the full grid would take.
+
+    Parameters
+    ----------
+    assumptions : Assumptions, optional
+    record, notebooks : path-like, optional
+        As in `grid_hours`.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    from bloodcells.reports import markdown_table
+
+    assume = assumptions or Assumptions()
+    rows, table = [], grid_hours(record=record, notebooks=notebooks)
+    known = table.dropna(subset="hours")
+    total = {"chapter": "all measured", **known[["n_trainings", "n_measured", "measured", "hours"]].sum()}
+    total["gigabytes"] = known["gigabytes"].sum()
+    for row in [*table.to_dict("records"), total]:
+        measured = row["hours"] == row["hours"]
+        gpu = sorted(row["hours"] / speedup for speedup in assume.gpu_speedup)
+        chapter = row["chapter"]
+        rows.append(
+            {
+                "chapter": chapter if chapter == "all measured" else _link(chapter),
+                "trainings": f"{row['n_trainings']:.0f}",
+                "record: trainings, hours": f"{row['n_measured']:.0f}, {row['measured']:.1f}",
+                "full, hours on that machine": f"{row['hours']:,.0f}" if measured else "not measured yet",
+                "full, GPU hours": f"{gpu[0]:,.1f} to {gpu[1]:,.1f}" if measured else "",
+                "price": " to ".join(f"{h * assume.gpu_price:,.0f}" for h in gpu) if measured else "",
+                "runs, GB": f"{row['gigabytes']:,.1f}" if row["gigabytes"] == row["gigabytes"] else "",
+            }
+        )
+    return markdown_table(pd.DataFrame(rows))
+
+
+def slides_table(assumptions=None, *, benchmark=BENCHMARK):
+    """Tabulate what a folder of slides would take.
+
+    Parameters
+    ----------
+    assumptions : Assumptions, optional
+    benchmark : path-like
+
+    Returns
+    -------
+    str
+        Markdown; of a benchmark that isn't there, a sentence.
+    """
+    from bloodcells.reports import markdown_table
+
+    if not Path(benchmark).exists():
+        return "The time of a slide is not measured yet: `benchmarks/count.py` has left no result."
+    assume = assumptions or Assumptions()
+    found = slide_hours(json.loads(Path(benchmark).read_text(encoding="utf-8")), assume)
+    size = found["gigabytes"]
+    row = {
+        "slides": f"{assume.n_slides:,} of {assume.slide_megapixels:g} megapixels",
+        "core seconds a megapixel": f"{found['seconds_megapixel']:.2f}",
+        "core hours": f"{found['core_hours']:,.0f}",
+        "results, GB": f"{size:,.0f}" if size == size else "not measured yet",
+        "price": f"{found['price']:,.1f}",
+    }
+    return markdown_table(pd.DataFrame([row]))
+
+
+def assumptions_text(assumptions=None):
+    """Say in words what was assumed.
+
+    Parameters
+    ----------
+    assumptions : Assumptions, optional
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    assume = assumptions or Assumptions()
+    low, high = assume.gpu_speedup
+    return (
+        f"**Assumed, not measured:** one GPU is {low:g} to {high:g} times as fast as the two cores of the "
+        f"record; an hour of it costs {assume.gpu_price:g}, an hour of a core {assume.core_price:g}, in your "
+        "currency."
+    )
+
+
+def _link(chapter):
+    return f"{{doc}}`{int(chapter[:2])} </notebooks/{chapter}>`"
+
+
+def _values(notebook, mode):
+    return chapters.parameters(notebook) | chapters.choose_parameters(notebook, mode=mode)
+
+
+def _runs(folder):
+    """Yield configuration and scores of the recorded runs in a folder."""
+    for path in sorted(folder.glob("*/metrics.json")):
+        config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if metrics.get("train_s") is not None:
+            yield config, metrics
+
+
+def _count_training_images(config):
+    """Count the images that a run learned from, where all of them were taken."""
+    if "cell_types" not in config:
+        return 1  # steps are given
+    tables = [datasets.read_split(name) for name in config["datasets"]]
+    return sum(
+        int(((table["split"] == "train") & table["cell_type"].isin(config["cell_types"])).sum())
+        for table in tables
+    )
