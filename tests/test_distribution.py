@@ -65,7 +65,7 @@ def train_on(n_devices, folder, *, batch_size=8, n_logical=4):
         "BLOODCELLS_DEVICES": str(n_devices),
     }
     command = [sys.executable, "-c", TRAINING, str(batch_size), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
