@@ -25,7 +25,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 help:
 	@echo "make book      install, execute the chapters (reduced mode), build _build/html"
 	@echo "make test      lint, book, unit tests, notebook tests, browser check"
-	@echo "make test-long the tests that take minutes each: faults at many random moments"
+	@echo "make test-long the tests that take minutes each: faults at random moments, other backends"
 	@echo "make lint      ruff check and ruff format --check, modules and notebooks"
 	@echo "make install   only the virtual environment in $(VENV)"
 	@echo "make chromium  look for a Chromium for the browser check, install it where possible"
