@@ -156,7 +156,7 @@ class Launcher:
 
     def kill_when(self, is_time, seconds):
         """Kill the process some seconds after a condition is met, and make sure that it was at work."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not is_time() and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(seconds)
