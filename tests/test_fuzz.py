@@ -349,6 +349,63 @@ def test_names_of_files(tmp_path_factory, stand_in_networks, draw_discs, name):
 
 
 @pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """Return how to train a tiny network, the files of two epochs, and what comes of three."""
+    import keras  # seconds, which the other tests need not wait for
+
+    from bloodcells import training
+    from bloodcells.augment import AffineRanges
+
+    rng = np.random.default_rng(0)
+    images, masks = rng.integers(0, 256, (4, 8, 8, 3), np.uint8), rng.integers(0, 2, (4, 8, 8), np.uint8)
+
+    def train(folder, epochs=3):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3, padding="same")])
+        model.add(keras.layers.Softmax())
+        batches = training.AugmentedBatches(
+            images, masks, ranges=AffineRanges(), batch_size=2, steps_per_epoch=1, seed=0
+        )
+        history = training.train(
+            model,
+            batches,
+            (images, masks),
+            epochs=epochs,
+            optimizer=keras.optimizers.Adam(),
+            seed=0,
+            run_dir=folder,
+            progress=False,
+        )
+        return [array.tobytes() for array in model.get_weights()], history.drop(columns="seconds")
+
+    folder = tmp_path_factory.mktemp("begun")
+    train(folder, 2)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return train, files, train(folder, 3)
+
+
+BEGUN = ("training.json", "history.csv", "best.weights.h5", "checkpoint-00002.weights.h5")
+
+
+@settings(inputs(60), deadline=timedelta(minutes=2))
+@given(data=st.data(), name=st.sampled_from(BEGUN))
+def test_trainings_under_way(tmp_path, begun, data, name):
+    """A damaged file is named, or does no harm: no training goes on from anything but what it had reached."""
+    train, files, (weights, history) = begun
+    assert set(files) == set(BEGUN)
+    for other, content in files.items():
+        (tmp_path / other).write_bytes(content)
+    (tmp_path / name).write_bytes(data.draw(damaged([files[name]])))
+    # Of another training, whose hash is another, it says the folder.
+    with or_refused(str(tmp_path if name == "training.json" else tmp_path / name)):
+        found, rows = train(tmp_path)
+        assert found == weights
+        assert rows.equals(history)
+    for path in tmp_path.iterdir():
+        path.unlink()
+
+
+@pytest.fixture(scope="module")
 def saved_unet(tmp_path_factory):
     """Return the two files of a saved network."""
     from bloodcells.models import backbones

@@ -1,7 +1,9 @@
 """Training that can be stopped at any moment and continued with the same result."""
 
+import contextlib
 import hashlib
 import inspect
+import io
 import json
 import re
 import time
@@ -14,7 +16,8 @@ from tqdm import tqdm
 
 from bloodcells.augment import AffineRanges, apply_affine, random_affine
 from bloodcells.errors import UserError
-from bloodcells.files import atomic_path, write_json, write_text
+from bloodcells.files import hold_folder, write_json, write_text
+from bloodcells.weights_io import load_weights, save_weights
 
 BEST_WEIGHTS = "best.weights.h5"
 HISTORY = "history.csv"
@@ -150,7 +153,8 @@ def train(
         Stop early when the validation loss has had no new lowest value for this many epochs.
     run_dir : path-like, optional
         Folder for the checkpoint, the best weights and ``history.csv``. When it holds the checkpoint
-        of the same training, training goes on from there; of another one, `UserError`.
+        of the same training, training goes on from there; of another one, or a damaged one, `UserError`.
+        So it is when the folder can't be written, or another process trains in it.
     jit_compile : bool or "auto"
         Whether the backend's compiler fuses the training step; ``"auto"`` leaves it to Keras.
     progress : bool
@@ -188,30 +192,33 @@ def train(
     model.compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile)
     optimizer.build(model.trainable_variables)
 
-    store = _Store(run_dir, _fingerprint(model, batches, validation, seed)) if run_dir is not None else None
-    rows = store.resume(model) if store else []
-    if len(rows) > epochs:
-        raise UserError(f"{run_dir} holds {len(rows)} epochs already, more than the {epochs} asked for.")
-    best = _Best(model, rows)
-    if store and rows:
-        best.weights = store.best_weights(model)
+    with hold_folder(run_dir) if run_dir is not None else contextlib.nullcontext():
+        store = None
+        if run_dir is not None:
+            store = _Store(run_dir, _fingerprint(model, batches, validation, seed))
+        rows = store.resume(model) if store else []
+        if len(rows) > epochs:
+            raise UserError(f"{run_dir} holds {len(rows)} epochs already, more than the {epochs} asked for.")
+        best = _Best(model, rows)
+        if store and rows:
+            best.weights = store.best_weights(model)
 
-    bar = tqdm(
-        total=epochs * len(batches), initial=len(rows) * len(batches), unit="step", disable=not progress
-    )
-    callback = _Epochs(model, batches, seed, rows, best, store, bar, patience)
-    if len(rows) < epochs and not _is_stuck(rows, patience):
-        model.fit(
-            batches,
-            initial_epoch=len(rows),
-            epochs=epochs,
-            validation_data=validation,
-            validation_batch_size=batches.batch_size,
-            shuffle=False,
-            verbose=0,
-            callbacks=[callback],
+        bar = tqdm(
+            total=epochs * len(batches), initial=len(rows) * len(batches), unit="step", disable=not progress
         )
-    bar.close()
+        callback = _Epochs(model, batches, seed, rows, best, store, bar, patience)
+        if len(rows) < epochs and not _is_stuck(rows, patience):
+            model.fit(
+                batches,
+                initial_epoch=len(rows),
+                epochs=epochs,
+                validation_data=validation,
+                validation_batch_size=batches.batch_size,
+                shuffle=False,
+                verbose=0,
+                callbacks=[callback],
+            )
+        bar.close()
     model.set_weights(best.weights)
     return pd.DataFrame(rows)
 
@@ -318,25 +325,28 @@ class _Store:
 
     The history is written first and the checkpoint last. Whatever is killed in between leaves the
     previous checkpoint in charge: longer histories are cut to it, and a newer best file is written
-    again with the same content when its epoch is repeated.
+    again with the same content when its epoch is repeated. A checkpoint knows the history it goes with.
     """
 
     def __init__(self, run_dir, fingerprint):
         self.folder = Path(run_dir)
         self.fingerprint = fingerprint
+        self._cure = f"remove {self.folder} to train again from the start"
 
     def _checkpoints(self):
         return sorted(self.folder.glob("checkpoint-*.weights.h5"))
 
     def resume(self, model):
         """Load the last checkpoint into `model` and return the rows of its epochs."""
-        for leftover in self.folder.glob(".partial-*"):
-            leftover.unlink()
         identity = self.folder / "training.json"
         if identity.exists():
-            found = json.loads(identity.read_text(encoding="utf-8"))
+            try:
+                found = dict(json.loads(identity.read_text(encoding="utf-8")))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise UserError(f"{identity} is damaged; {self._cure}.") from error
             if found != self.fingerprint:
-                parts = ", ".join(sorted(k for k in self.fingerprint if found.get(k) != self.fingerprint[k]))
+                named = sorted(self.fingerprint | found)
+                parts = ", ".join(k for k in named if found.get(k) != self.fingerprint.get(k))
                 raise UserError(
                     f"{self.folder} belongs to another training (they differ in: {parts}). "
                     "Give another folder, or remove this one."
@@ -347,27 +357,36 @@ class _Store:
         if not checkpoints:
             return []
         n_epochs = int(re.fullmatch(r"checkpoint-(\d+)\.weights\.h5", checkpoints[-1].name)[1])
-        model.load_weights(checkpoints[-1])
-        return pd.read_csv(self.folder / HISTORY).head(n_epochs).to_dict("records")
+        note = load_weights(model, checkpoints[-1], cure=self._cure)
+        history = self.folder / HISTORY
+        text = history.read_text(encoding="utf-8", errors="replace") if history.exists() else ""
+        text = "".join(text.splitlines(keepends=True)[: n_epochs + 1])
+        if _hash_text(text) != note:
+            raise UserError(f"{history} is damaged, or not of {checkpoints[-1].name}; {self._cure}.")
+        return pd.read_csv(io.StringIO(text)).to_dict("records")
 
     def best_weights(self, model):
         """Return the weights of the best epoch, leaving `model` as it is."""
         current = model.get_weights()
-        model.load_weights(self.folder / BEST_WEIGHTS, skip_mismatch=False)
+        load_weights(model, self.folder / BEST_WEIGHTS, cure=self._cure)
         best = model.get_weights()
         model.set_weights(current)
         return best
 
     def save(self, model, rows, *, improved):
-        write_text(self.folder / HISTORY, pd.DataFrame(rows).to_csv(index=False))
+        history = pd.DataFrame(rows).to_csv(index=False)
+        write_text(self.folder / HISTORY, history)
         if improved:
-            with atomic_path(self.folder / BEST_WEIGHTS) as temporary:
-                model.save_weights(temporary, overwrite=True)
+            save_weights(model, self.folder / BEST_WEIGHTS)
         old = self._checkpoints()
-        with atomic_path(self.folder / f"checkpoint-{len(rows):05d}.weights.h5") as temporary:
-            model.save_weights(temporary, overwrite=True)
+        checkpoint = self.folder / f"checkpoint-{len(rows):05d}.weights.h5"
+        save_weights(model, checkpoint, note=_hash_text(history))
         for path in old:
             path.unlink()
+
+
+def _hash_text(text):
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _fingerprint(model, batches, validation, seed):
