@@ -376,11 +376,11 @@ class _Store:
     def save(self, model, rows, *, improved):
         history = pd.DataFrame(rows).to_csv(index=False)
         write_text(self.folder / HISTORY, history)
-        if improved:
-            save_weights(model, self.folder / BEST_WEIGHTS)
         old = self._checkpoints()
-        checkpoint = self.folder / f"checkpoint-{len(rows):05d}.weights.h5"
-        save_weights(model, checkpoint, note=_hash_text(history))
+        paths = [self.folder / f"checkpoint-{len(rows):05d}.weights.h5"]
+        if improved:
+            paths.insert(0, self.folder / BEST_WEIGHTS)
+        save_weights(model, *paths, note=_hash_text(history))
         for path in old:
             path.unlink()
 

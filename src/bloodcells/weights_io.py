@@ -26,14 +26,14 @@ class _Memory(io.BytesIO):
         return "memory.weights.h5"
 
 
-def save_weights(model, path, *, note=NO_NOTE):
-    """Save a network's weights, and the state of its optimizer if it has one, atomically.
+def save_weights(model, *paths, note=NO_NOTE):
+    """Save a network's weights, and the state of its optimizer if it has one, each file atomically.
 
     Parameters
     ----------
     model : keras.Model
-    path : path-like
-        Ends in ``.weights.h5``.
+    *paths : path-like
+        One or more, written in this order with the same content; they end in ``.weights.h5``.
     note : str
         64 hexadecimal digits to keep with the weights: the sha256 of what goes with them, say.
 
@@ -46,9 +46,10 @@ def save_weights(model, path, *, note=NO_NOTE):
     model.save_weights(memory)
     digest = hashlib.sha256(memory.getbuffer())
     digest.update(note.encode())
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        stream.write(memory.getbuffer())
-        stream.write((note + digest.hexdigest()).encode())
+    for path in paths:
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            stream.write(memory.getbuffer())
+            stream.write((note + digest.hexdigest()).encode())
 
 
 def load_weights(model, path, *, cure):
