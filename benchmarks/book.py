@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from side_by_side import ROOT, by_turns, describe_machine, finish, make_report, measure
+from side_by_side import ROOT, by_turns, describe_machine, finish, list_rows, make_report, measure
 
 TOUCHED = {
     "after a page was changed": "book/glossary.md",
@@ -30,9 +30,7 @@ def main():
         environment = os.environ | find_mirror()
 
         def build():
-            figures = measure(["make", "--silent", "book"], cwd=clone, env=environment)
-            figures.pop("output")
-            return figures
+            return measure(["make", "--silent", "book"], cwd=clone, env=environment)
 
         def cold():
             subprocess.run(["make", "--silent", "clean"], cwd=clone, check=True)
@@ -54,10 +52,7 @@ def main():
     }
     report = make_report(
         "make book",
-        [
-            {"group": "", "side": side, "figures": figures, "note": notes.get(side, "")}
-            for side, figures in measured.items()
-        ],
+        list_rows(measured, notes=notes),
         rounds=options.rounds,
         labels={"seconds": "time, s", "cpu_seconds": "time of all cores, s", "megabytes": "memory, MB"},
         digits={"seconds": 0, "cpu_seconds": 0, "megabytes": 0},

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from side_by_side import by_turns, describe_machine, finish, make_report, measure
+from side_by_side import by_turns, describe_machine, finish, list_rows, make_report, measure
 
 HERE = Path(__file__).resolve().parent
 OURS, PLAIN, RELEASED = "bloodcells count", "plain scikit-image", "released tool"
@@ -41,7 +41,6 @@ def main():
             options_of_side += ["--overwrite"] if side == OURS else []
             figures = measure([sys.executable, *command, *options_of_side, "--out", str(out)])
             counts[side] = read_counts(out / "counts.csv", cells)
-            figures.pop("output")
             written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
             return figures | {
                 "per_megapixel": figures["seconds"] / (shape[0] * shape[1] / 1e6),
@@ -49,18 +48,10 @@ def main():
             }
 
         measured = by_turns({side: lambda side=side: run(side) for side in options.sides}, options.runs)
-    rows = [
-        {
-            "group": "",
-            "side": side,
-            "figures": figures,
-            "note": ", ".join(f"{n} {cell}" for cell, n in counts[side].items()),
-        }
-        for side, figures in measured.items()
-    ]
+    notes = {side: ", ".join(f"{n} {cell}" for cell, n in found.items()) for side, found in counts.items()}
     report = make_report(
         f"{image.name}, {shape[1]} x {shape[0]} pixels: {', '.join(options.cells)}",
-        rows,
+        list_rows(measured, notes=notes),
         rounds=options.runs,
         labels={
             "seconds": "time, s",

@@ -11,7 +11,7 @@ import time
 import cv2
 import numpy as np
 from scipy import ndimage as ndi
-from side_by_side import by_turns, describe_machine, finish, make_report
+from side_by_side import by_turns, describe_machine, finish, list_rows, make_report
 from skimage import feature, measure, segmentation, transform
 
 from bloodcells.counting.find import count_objects, find_cells
@@ -40,8 +40,7 @@ def main():
             {side: lambda side=side, call=call: run(side, call) for side, call in sides.items()},
             options.rounds,
         )
-        for side, figures in measured.items():
-            rows.append({"group": group, "side": side, "figures": figures, "note": f"{counts[side]} cells"})
+        rows += list_rows(measured, group=group, notes={side: f"{n} cells" for side, n in counts.items()})
     report = make_report(
         f"{n_cells} red cells on {mask.shape[1]} x {mask.shape[0]} pixels",
         rows,

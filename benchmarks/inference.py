@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from side_by_side import by_turns, describe_machine, finish, make_report
+from side_by_side import by_turns, describe_machine, finish, list_rows, make_report
 
 from bloodcells.models.dounet import MARGIN, build_dounet
 from bloodcells.networks import WEIGHTS, open_onnx
@@ -66,10 +66,7 @@ def main():
     measured = by_turns({side: lambda side=side: run(side) for side in sides}, options.rounds)
     report = make_report(
         f"A DO-U-Net of {FILTERS} filters over {image.shape[1]} x {image.shape[0]} pixels",
-        [
-            {"group": "", "side": side, "figures": found, "note": f"{work[side]:.0f} GFLOP"}
-            for side, found in measured.items()
-        ],
+        list_rows(measured, notes={side: f"{gflop:.0f} GFLOP" for side, gflop in work.items()}),
         rounds=options.rounds,
         labels={
             "per_megapixel": "s a megapixel",

@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import jax
 import numpy as np
 from jax.experimental.ode import odeint
-from side_by_side import by_turns, describe_machine, finish, make_report
+from side_by_side import by_turns, describe_machine, finish, list_rows, make_report
 
 from bloodcells.models.ode_block import ODEBlock
 from bloodcells.ode.adjoint import solve
@@ -47,12 +47,8 @@ def main():
             measured = by_turns(
                 {side: lambda call=call: run(call) for side, call in calls.items()}, options.rounds
             )
-            for side, figures in measured.items():
-                note = (
-                    f"largest difference {difference:.1e} of the largest value" if side == REFERENCE else ""
-                )
-                group = f"tolerance {tolerance:g}, {direction}"
-                rows.append({"group": group, "side": side, "figures": figures, "note": note})
+            notes = {REFERENCE: f"largest difference {difference:.1e} of the largest value"}
+            rows += list_rows(measured, group=f"tolerance {tolerance:g}, {direction}", notes=notes)
     report = make_report(
         f"An ODE block, state of {' x '.join(map(str, options.shape))}",
         rows,

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from side_by_side import by_turns, describe_machine, finish, make_report, measure
+from side_by_side import by_turns, describe_machine, finish, list_rows, make_report, measure
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,14 +32,13 @@ def main():
             out = work / "out"
             count = [sys.executable, "-m", "bloodcells", "count", str(work / f"{size}.png")]
             figures = measure([*count, "--out", str(out), "--overwrite"])
-            figures.pop("output")
             return figures | {"per_megapixel": figures["seconds"] / size}
 
         sides = {f"{size} megapixels": lambda size=size: run(size) for size in options.megapixels}
         measured = by_turns(sides, options.rounds)
     report = make_report(
         "bloodcells count by the size of the image",
-        [{"group": "", "side": side, "figures": found, "note": ""} for side, found in measured.items()],
+        list_rows(measured),
         rounds=options.rounds,
         labels={
             "per_megapixel": "s a megapixel",

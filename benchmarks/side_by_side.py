@@ -38,7 +38,7 @@ def measure(command, **options):
     -------
     dict
         "seconds" by the clock, "cpu_seconds" of all cores together, "megabytes" of memory (1,000,000 bytes)
-        at the highest; "output", what the command printed.
+        at the highest.
     """
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
@@ -47,18 +47,16 @@ def measure(command, **options):
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        text = output.read().decode(errors="replace").strip()
-    if process.returncode:
-        last = (text.splitlines() or ["no output"])[-1]
-        sys.exit(f"{' '.join(command)}\nended with status {process.returncode}: {last}")
+        if process.returncode:
+            output.seek(0)
+            lines = output.read().decode(errors="replace").strip().splitlines() or ["no output"]
+            sys.exit(f"{' '.join(command)}\nended with status {process.returncode}: {lines[-1]}")
     # Linux counts in units of 1024 bytes, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return {
         "seconds": seconds,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "megabytes": usage.ru_maxrss * unit / 1e6,
-        "output": text,
     }
 
 
@@ -129,6 +127,29 @@ def describe_machine():
         # Above the number of cores, other work has taken its share of the time.
         "load_average": round(os.getloadavg()[0], 2),
     }
+
+
+def list_rows(measured, *, group="", notes=None):
+    """List the rows of a report.
+
+    Parameters
+    ----------
+    measured : dict of str to dict
+        From `by_turns`.
+    group : str
+        What the sides have in common, for a table of several groups.
+    notes : dict of str to str, optional
+        By side.
+
+    Returns
+    -------
+    list of dict
+    """
+    notes = notes or {}
+    return [
+        {"group": group, "side": side, "figures": figures, "note": notes.get(side, "")}
+        for side, figures in measured.items()
+    ]
 
 
 def make_report(title, rows, *, rounds, labels, digits, ratio_to="", machine=None):

@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from side_by_side import by_turns, describe_machine, finish, make_report
+from side_by_side import by_turns, describe_machine, finish, list_rows, make_report
 
 from bloodcells import device, training
 from bloodcells.augment import AffineRanges
@@ -36,8 +36,7 @@ def main():
             side: lambda side=side, name=name: time_side(side, name, images, masks, options)
             for side in (PLAIN, OURS, OURS_XLA)
         }
-        for side, figures in by_turns(sides, options.rounds).items():
-            rows.append({"group": name_network(name), "side": side, "figures": figures, "note": ""})
+        rows += list_rows(by_turns(sides, options.rounds), group=name_network(name))
     report = make_report(
         f"A training step: {options.size} pixels, {options.filters} filters, batches of {options.batch}",
         rows,
