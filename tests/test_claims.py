@@ -88,6 +88,19 @@ def test_value_claims_tell_mean_range_and_direction():
     assert row["difference"] == "+0.0500"
 
 
+def test_one_seed_has_no_range():
+    assert claims.judge([VALUE], scores(b=[0.94]), pd.DataFrame())["ours"].item() == "0.9400 (1 seed)"
+
+
+def test_orders_hold_for_every_seed_or_make_no_difference():
+    """Of ten pixels a finds 5; the seeds of b find 7 and 8, or else 7 and 4, so that a may be better."""
+    order = ORDER | {"methods": ["a", "b"]}
+    runs = scores(a=[0.5], b=[0.5, 0.5])
+    for second, expected in ((8, "reproduced"), (4, "no difference")):
+        found = pd.concat([images(a=5, b=7), images(b=second).assign(seed=1)])
+        assert verdict(order, runs, found) == expected
+
+
 @pytest.mark.parametrize(
     ("dice", "expected"),
     [([0.91, 0.95], "reproduced"), ([0.89, 0.95], "partly"), ([0.8, 0.91], "not reproduced")],

@@ -158,6 +158,35 @@ def test_gaps_need_the_same_images():
         metrics.bootstrap_gaps(table, ["a", "b"], "dice", rng=np.random.default_rng(0))
 
 
+def test_gaps_know_of_seeds():
+    """Two seeds of a find 4 and 6 of 10 pixels, one of b 8: Dice 2/3 pooled, 4/7 and 3/4 alone, 8/9."""
+    seeds = pd.concat([per_image("a", 4), per_image("a", 6).assign(seed=1)])
+    table = pd.concat([seeds, per_image("b", 8)])
+    ((gap, low, high),) = metrics.bootstrap_gaps(table, ["a", "b"], "dice", rng=np.random.default_rng(0))
+    assert gap == pytest.approx(8 / 9 - 2 / 3)
+    # One of the two seeds is drawn, images are all alike: each gap comes in half of the resamples.
+    assert (low, high) == pytest.approx((8 / 9 - 3 / 4, 8 / 9 - 4 / 7))
+
+
+def test_gaps_have_the_variance_of_a_mean_over_seeds():
+    """Seeds that scatter by s have a mean with a variance of s^2 / n: an interval of 2 x 1.96 s / sqrt(n)."""
+    rng = np.random.default_rng(3)
+    right = rng.normal(5e5, 1e4, size=12).astype(int)
+    seeds = pd.concat(
+        [per_image("a", 0, n_images=2).assign(seed=seed, tp=n, fn=10**6 - n) for seed, n in enumerate(right)]
+    )
+    table = pd.concat([seeds, per_image("b", 8, n_images=2)])
+    ((_, low, high),) = metrics.bootstrap_gaps(table, ["a", "b"], "recall", rng=rng, n_resamples=20_000)
+    expected = 2 * 1.96 * right.std(ddof=1) / 10**6 / np.sqrt(12)
+    assert high - low == pytest.approx(expected, rel=0.06)  # eleven draws are nearly normal
+
+
+def test_gaps_need_every_image_of_every_seed():
+    table = pd.concat([per_image("a", 4), per_image("a", 6, n_images=29).assign(seed=1), per_image("b", 8)])
+    with pytest.raises(UserError, match="seeds of a differ in their images"):
+        metrics.bootstrap_gaps(table, ["a", "b"], "dice", rng=np.random.default_rng(0))
+
+
 def test_count_pixels_and_score_cells_by_hand():
     """Types x (1) and y (2). Image p: x found but for one pixel. Image q: y taken for x."""
     true = np.array([[[1, 1, 0, 0]], [[2, 2, 0, 0]]])

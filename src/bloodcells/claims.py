@@ -7,10 +7,10 @@
   reproduced* otherwise. The difference tells the direction: a baseline that does better than its
   paper says isn't reproduced either.
 * ``order``: each of several methods is better than the one before. Every gap is judged by a paired
-  bootstrap over test images: it holds when its 95 % interval lies above 0. The field ``of`` names the
-  class that is scored, "any" without it, "mean" for the mean over classes, or "pooled" for all classes
-  added up. *Reproduced* when all gaps hold, *partly* when some do; when none does, there is *no difference*
-  if every interval has 0 in it, and else it is *not reproduced*.
+  bootstrap over test images and seeds: it holds when its 95 % interval lies above 0. The field ``of``
+  names the class that is scored, "any" without it, "mean" for the mean over classes, or "pooled" for all
+  classes added up. *Reproduced* when all gaps hold, *partly* when some do; when none does, there is *no
+  difference* if every interval has 0 in it, and else it is *not reproduced*.
 * ``best``: one method is better than each of the others named, judged likewise: *reproduced* when all gaps
   hold, *not reproduced* when some other method is better, and else there is *no difference* to some.
 * ``fewest``: one method needs less than each of the others named. *Reproduced* when its largest value over
@@ -301,6 +301,14 @@ def _verdict(value, claim, ours):
     return "not reproduced"
 
 
+def _spread(values, n_digits):
+    """Mean over seeds and their range, as text."""
+    if len(values) == 1:
+        return f"{values[0]:.{n_digits}f} (1 seed)"
+    mean, least, most = (f"{value:.{n_digits}f}" for value in (values.mean(), values.min(), values.max()))
+    return f"{mean} ({least} to {most}, {len(values)} seeds)"
+
+
 def _runs_of_value(claim, scores):
     """Select the runs that a claimed figure is compared with, all of one method."""
     runs = _select(scores, claim, dataset=claim["dataset"])
@@ -318,7 +326,7 @@ def _judge_value(claim, scores, per_image, rng):
     ours = runs[claim["metric"]].to_numpy(dtype=float)
     n = _digits(claim)
     outcome = {
-        "ours": f"{name}{ours.mean():.{n}f} ({ours.min():.{n}f} to {ours.max():.{n}f}, {len(ours)} seeds)",
+        "ours": name + _spread(ours, n),
         "difference": f"{ours.mean() - claim['value']:+.{n}f}",
     }
     if claim.get("paper_target", claim["target"]) != claim["target"]:
@@ -413,7 +421,7 @@ def _judge_ratio(claim, scores, per_image, rng):
     if verdict == "not reproduced" and ((ratios < 1) == (claim["value"] < 1)).all():
         verdict = "partly"
     return {
-        "ours": f"{ratios.mean():.2f} ({ratios.min():.2f} to {ratios.max():.2f}, {len(ratios)} seeds)",
+        "ours": _spread(ratios, 2),
         "difference": f"{ratios.mean() - claim['value']:+.2f}",
         "verdict": verdict,
     }

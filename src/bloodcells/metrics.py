@@ -360,8 +360,8 @@ def bootstrap_gaps(per_image, methods, metric, *, rng, of="any", n_resamples=100
     Parameters
     ----------
     per_image : pandas.DataFrame
-        Rows with ``method``, ``seed``, ``image_id``, ``class``, ``tp``, ``fp``, ``fn`` and ``tn``; the seeds
-        of a method are added up.
+        Rows with ``method``, ``seed``, ``image_id``, ``class``, ``tp``, ``fp``, ``fn`` and ``tn``, the same
+        images for every method and seed.
     methods : sequence of str
         In the order claimed, the worst first.
     metric : str
@@ -377,41 +377,73 @@ def bootstrap_gaps(per_image, methods, metric, *, rng, of="any", n_resamples=100
     list of tuple of float
         For each pair of neighbours: score of the later method minus that of the earlier one, pooled over
         images and seeds, and the 95 % interval, (gap, low, high).
+
+    Raises
+    ------
+    UserError
+        If the images of two methods, or of two seeds of one, differ.
+
+    Notes
+    -----
+    Every resample draws images, the same for all methods, and of each method its seeds: what could have
+    come out with other images *and* from other trainings. Of n seeds n - 1 are drawn; n draws would make
+    the variance of a mean over seeds too small by (n - 1) / n, by half for two seeds [1]_. A single seed
+    tells nothing of others.
+
+    References
+    ----------
+    .. [1] J. N. K. Rao, C. F. J. Wu, "Resampling inference with complex survey data", Journal of the
+       American Statistical Association 83, 1988, doi:10.1080/01621459.1988.10478591.
     """
     classes = sorted(per_image["class"].unique()) if of in ("mean", "pooled") else [of]
-    columns = ["tp", "fp", "fn", "tn"]
-    # One row an image, and for each class its four counts.
-    tables = [
-        per_image[(per_image["method"] == method) & per_image["class"].isin(classes)]
-        .pivot_table(index="image_id", columns="class", values=columns, aggfunc="sum")
-        .sort_index()
-        for method in methods
-    ]
+    tables = [_counts_by_seed(per_image, method, classes) for method in methods]
+    image_ids = tables[0].index
     for method, table in zip(methods, tables, strict=True):
-        if not table.index.equals(tables[0].index):
+        if not table.index.equals(image_ids):
             raise UserError(
                 f"The images of {method} and {methods[0]} differ; pairs need the same test images."
             )
 
-    # A method trained with more seeds has larger counts; every score is a ratio, so that cancels.
-    counts = np.stack(
-        [
-            [table[name].reindex(columns=classes, fill_value=0).to_numpy(np.int64) for name in columns]
-            for table in tables
-        ]
-    )  # methods, counts, images, classes
-    if of == "pooled":
-        counts = counts.sum(axis=3, keepdims=True)
+    n_images = len(image_ids)
+    images_drawn = _draw_weights(rng, n_images, n_images, n_resamples)
+    whole, resampled = [], []
+    for table in tables:
+        n_seeds = table.columns.get_level_values("seed").nunique()
+        counts = table.to_numpy(np.int64).reshape(n_images, 4, len(classes), n_seeds)
+        if of == "pooled":
+            counts = counts.sum(axis=2, keepdims=True)
+        seeds_drawn = _draw_weights(rng, n_seeds, max(n_seeds - 1, 1), n_resamples)
+        by_seed = np.tensordot(images_drawn, counts, axes=1)  # resamples, counts, classes, seeds
+        whole.append(_mean_score(counts.sum(axis=(0, 3)), metric))
+        resampled.append(_mean_score(np.einsum("rkcs,rs->krc", by_seed, seeds_drawn), metric))
 
-    def score(total):
-        return pixel_scores(*np.moveaxis(total, 1, 0))[metric].mean(axis=-1)
-
-    drawn = rng.integers(counts.shape[2], size=(n_resamples, counts.shape[2]))
-    resampled = score(counts[:, :, drawn].sum(axis=3))
-    whole = score(counts.sum(axis=2))
     gaps = []
     for earlier in range(len(methods) - 1):
         differences = resampled[earlier + 1] - resampled[earlier]
         low, high = np.quantile(differences[~np.isnan(differences)], [0.025, 0.975])
         gaps.append((float(whole[earlier + 1] - whole[earlier]), float(low), float(high)))
     return gaps
+
+
+def _counts_by_seed(per_image, method, classes):
+    """Lay out a method's counts: one row an image, columns by count, class and seed."""
+    columns = ["tp", "fp", "fn", "tn"]
+    chosen = per_image[(per_image["method"] == method) & per_image["class"].isin(classes)]
+    # A class that no image of the method has is counted as nowhere.
+    levels = pd.MultiIndex.from_product([columns, classes, sorted(chosen["seed"].unique())])
+    table = chosen.pivot_table(index="image_id", columns=["class", "seed"], values=columns, aggfunc="sum")
+    if table.isna().any(axis=None):
+        raise UserError(f"The seeds of {method} differ in their images; all need the same test images.")
+    return table.reindex(columns=levels.set_names([None, "class", "seed"]), fill_value=0).sort_index()
+
+
+def _draw_weights(rng, n, n_draws, n_resamples):
+    """How often each of `n` things comes in draws with replacement: shape (n_resamples, n)."""
+    drawn = rng.integers(n, size=(n_resamples, n_draws))
+    places = drawn + n * np.arange(n_resamples)[:, np.newaxis]
+    return np.bincount(places.ravel(), minlength=n_resamples * n).reshape(n_resamples, n)
+
+
+def _mean_score(counts, metric):
+    """Score of each class from counts, the first axis, averaged over classes, the last."""
+    return pixel_scores(*counts)[metric].mean(axis=-1)

@@ -190,7 +190,7 @@ def difference_table(per_image, target, *, seed=0):
     -------
     pandas.DataFrame
         Indexed by network, nearest first: by how much its score differs from the best network's, the 95 %
-        interval of the paired bootstrap over images, seeds added up, and whether 0 lies outside it.
+        interval of the paired bootstrap over images and seeds, and whether 0 lies outside it.
     """
     title, metric, of = main_score(target)
     columns = [f"{title} less the best's", "95 % interval", "verdict"]
