@@ -13,6 +13,9 @@ from dependencies import chapter_inputs, toc_notebooks
 from bloodcells import chapters
 from bloodcells.errors import UserError
 
+PAIRED = "paired"
+"""The part of chapter 7 with all networks whose answers are averaged."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -95,8 +98,8 @@ def all_parts(notebook, mode):
     """Divide a chapter into parts that can run alone.
 
     That is one arm and one seed, except where trainings meet in one process: an encoder of chapter 4 is
-    schooled once for all its arms and seeds, and the networks whose answers chapter 7 averages are needed
-    together.
+    schooled once for all its arms of a seed, and the networks whose answers chapter 7 averages are needed
+    together, with all their seeds.
 
     Parameters
     ----------
@@ -115,28 +118,30 @@ def all_parts(notebook, mode):
     values = chapters.parameters(notebook) | chapters.choose_parameters(notebook, mode=mode)
     if "arms" not in values:
         return [Part("whole")]
-    seeds = range(values["seed"], values["seed"] + values["n_seeds"])
-    parts, together = [], {}
+    trainings = {}
     for arm in values["arms"]:
-        bond = _bond(arm, values)
-        if bond:
-            together.setdefault(bond, []).append(arm)
-        else:
-            parts += [Part(f"{_slug(arm)}-s{seed}", (arm,), seed) for seed in seeds]
-    return parts + [Part(bond, tuple(arms), seeds[0], len(seeds)) for bond, arms in together.items()]
+        for seed in range(values["seed"], values["seed"] + values["n_seeds"]):
+            trainings.setdefault(_part_name(arm, seed, values), []).append((arm, seed))
+    parts = []
+    for name, found in trainings.items():
+        arms, seeds = (tuple(dict.fromkeys(of)) for of in zip(*found, strict=True))
+        parts.append(Part(name, arms, seeds[0], len(seeds)))
+    return parts
 
 
-def _bond(arm, values):
-    """Name what ties an arm to others of its chapter; None: nothing."""
+def _part_name(arm, seed, values):
+    """Name the part that a training belongs to."""
     method, target = arm.split("/")
     if "pretraining_epochs" in values:
         from bloodcells.backbone_reports import parse_method
 
         parsed = parse_method(method, source=values["source"])
-        return f"{parsed.encoder}-schooled" if parsed.source == "blood" else None
-    if "pairs" in values and target == "classes":
-        return "paired" if any(method in pair.split("+") for pair in values["pairs"]) else None
-    return None
+        if parsed.source == "blood":
+            return f"{parsed.encoder}-schooled-s{seed}"
+    averaged = {name for pair in values.get("pairs", []) for name in pair.split("+")}
+    if target == "classes" and method in averaged:
+        return PAIRED
+    return f"{_slug(arm)}-s{seed}"
 
 
 def _slug(arm):
@@ -156,7 +161,7 @@ def missing_parts(notebook, mode, record):
     Returns
     -------
     list of Part
-        Of a schooled encoder only the arms that are missing, each with all seeds.
+        Of a schooled encoder only the arms that are missing.
     """
     recorded = _recorded(record / notebook.stem / mode)
     missing = []
@@ -167,7 +172,7 @@ def missing_parts(notebook, mode, record):
         seeds = range(part.seed, part.seed + part.n_seeds)
         lacking = tuple(arm for arm in part.arms if any((arm, seed) not in recorded for seed in seeds))
         if lacking:
-            missing.append(part if part.name == "paired" else dataclasses.replace(part, arms=lacking))
+            missing.append(part if part.name == PAIRED else dataclasses.replace(part, arms=lacking))
     return missing
 
 

@@ -120,7 +120,7 @@ def grid_hours(*, record=RECORD, notebooks=None, mode="full"):
                 sizes.append(metrics["n_parameters"] * (widths[1] / widths[0]) ** 2 * _BYTES_A_PARAMETER)
         means = pd.Series({arm: sum(found) / len(found) for arm, found in estimates.items()}, dtype=float)
         arms = large["arms"]
-        # Schooling is in no mode's list of arms; it comes once for all seeds.
+        # Schooling is in no mode's list of arms.
         extra = means[~means.index.isin(arms)].sum()
         each = means.reindex(arms).fillna(means[means.index.isin(arms)].mean())
         rows.append(
@@ -129,7 +129,7 @@ def grid_hours(*, record=RECORD, notebooks=None, mode="full"):
                 "n_trainings": len(arms) * large["n_seeds"],
                 "n_measured": len(seconds),
                 "measured": sum(seconds) / 3600,
-                "hours": (each.sum(skipna=False) * large["n_seeds"] + extra) / 3600,
+                "hours": (each.sum(skipna=False) + extra) * large["n_seeds"] / 3600,
                 "gigabytes": pd.Series(sizes, dtype=float).mean() * len(arms) * large["n_seeds"] / 1e9,
             }
         )
