@@ -189,7 +189,7 @@ def count_cells(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")] = Path("counts"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
     threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Processor cores to use.  [default: all]")
+        int | None, typer.Option(metavar="N", help="Processor cores for the networks.  [default: all]")
     ] = None,
 ):
     """Count red cells, white cells and platelets in photographs of blood smears.

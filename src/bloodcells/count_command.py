@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,7 +21,7 @@ from bloodcells.errors import UserError
 from bloodcells.files import hold_folder
 from bloodcells.image_io import SUFFIXES, read_image
 from bloodcells.networks import CELLS, load_network
-from bloodcells.smear import count_image
+from bloodcells.smear import count_image, find_cell_radius
 from bloodcells.smear_quality import check_quality, measure_quality
 
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
@@ -165,6 +166,7 @@ def count_files(
     rows, n_failed = [], 0
     with (
         hold_folder(output_dir),
+        ThreadPoolExecutor(max_workers=1) as pool,
         # None: a bar on a terminal only.
         tqdm(total=len(images), desc="counting", bar_format=_BAR, leave=False, disable=None) as bar,
     ):
@@ -174,17 +176,19 @@ def count_files(
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always", UserWarning)
                     image = read_image(path)
+                    radius = find_cell_radius(image, cell_radius, pixel_size_um)
+                    quality = pool.submit(list_unusual, image, radius)
                     result = count_image(
                         image,
                         cells=cells,
                         method=method,
-                        cell_radius=cell_radius,
+                        cell_radius=radius,
                         pixel_size_um=pixel_size_um,
                         networks=networks,
                         exclude_border=exclude_border,
                         progress=lambda share, number=number: _show(bar, number + share),
                     )
-                    unusual = list_unusual(image, result.cell_radius)
+                    unusual = quality.result()
             except (UserError, MemoryError) as error:
                 n_failed += 1
                 message = str(error) if isinstance(error, UserError) else "too large for the free memory."

@@ -3,6 +3,8 @@
 Everything from the pixels to three numbers and the objects behind them, without Keras.
 """
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -140,32 +142,42 @@ def count_image(
     The image is scaled to the cell size that a network was trained at, predicted tile by tile, and cells are
     separated in blocks that overlap; a cell belongs to the block that its centroid lies in. Networks of one
     scale share the scaled image. When it would be larger than the image itself, it is made block by block,
-    and labels are kept at the scale of the image.
+    and labels are kept at the scale of the image. While the cells of one block are separated, a thread
+    predicts the next.
     """
     check_rgb(image)
     _check_options(cells, method, block_size)
     cell_radius = find_cell_radius(image, cell_radius, pixel_size_um)
     networks = {cell: load_network(cell) for cell in cells} if networks is None else networks
-    readers, results = {}, {}
-    for number, cell in enumerate(cells):
+    readers, plans, results = {}, {}, {}
+    for cell in cells:
         if cell not in networks:
             raise UserError(f"`networks` has none for {cell!r}; it has {', '.join(networks) or 'nothing'}.")
         network = networks[cell]
         if network.cell_radius not in readers:
             readers[network.cell_radius] = _ScaledImage(image, network.cell_radius, cell_radius, block_size)
+        scaled = readers[network.cell_radius]
+        halo = int(np.ceil(network.margin + _REACH[cell] * network.cell_radius))
+        plans[cell] = network, scaled, _split(scaled.shape, block_size, halo)
+    windows = [
+        (network, scaled, window) for network, scaled, blocks in plans.values() for _, window in blocks
+    ]
+    with contextlib.closing(_compute_ahead(_predict, windows)) as predictions:
+        for number, (cell, (network, scaled, blocks)) in enumerate(plans.items()):
 
-        def report(share, number=number):
-            if progress is not None:
-                progress((number + share) / len(cells))
+            def report(share, number=number):
+                if progress is not None:
+                    progress((number + share) / len(cells))
 
-        results[cell] = _count_cells(
-            readers[network.cell_radius],
-            network,
-            method=network.counting["method"] if method == "auto" else method,
-            exclude_border=exclude_border,
-            block_size=block_size,
-            report=report,
-        )
+            results[cell] = _count_cells(
+                scaled,
+                network,
+                blocks,
+                predictions,
+                method=network.counting["method"] if method == "auto" else method,
+                exclude_border=exclude_border,
+                report=report,
+            )
     return SmearCount(image.shape[:2], float(cell_radius), pixel_size_um, results)
 
 
@@ -232,14 +244,28 @@ class _ScaledImage:
         )
 
 
-def _count_cells(scaled, network, *, method, exclude_border, block_size, report):
-    """Count one kind of cell, block by block."""
-    halo = int(np.ceil(network.margin + _REACH[network.cell] * network.cell_radius))
+def _compute_ahead(function, arguments):
+    """Yield ``function(*one)`` for each of `arguments`, in order; a thread computes the next one meanwhile.
+
+    What the next one needs, in memory too, comes on top; never more than one waits.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        current = None
+        for one in arguments:
+            following = pool.submit(function, *one)
+            if current is not None:
+                yield current.result()
+            current = following
+        if current is not None:
+            yield current.result()
+
+
+def _count_cells(scaled, network, blocks, predictions, *, method, exclude_border, report):
+    """Count one kind of cell, block by block; of the iterator `predictions` it takes one for each."""
     labels = np.zeros(scaled.label_shape, np.int32)
     tables, n_cells = [], 0
-    blocks = _split(scaled.shape, block_size, halo)
     for done, (core, window) in enumerate(blocks, start=1):
-        mask, edge = _predict(network, scaled.read(window))
+        mask, edge = next(predictions)
         block_labels = label_cells(
             mask,
             edge,
@@ -282,8 +308,9 @@ def _count_cells(scaled, network, *, method, exclude_border, block_size, report)
     )
 
 
-def _predict(network, image):
+def _predict(network, scaled, window):
     """Predict a window; return its mask and its edge, or None where the network has none."""
+    image = scaled.read(window)
     probability = predict_tiled(
         network.predict,
         image,
