@@ -53,7 +53,8 @@ def tree(tmp_path):
         "counting": "",
         "datasets": "",
         "claims": "",
-        "results": "from bloodcells import claims",
+        "results": "from bloodcells import claims, related_work",
+        "related_work": "",
         "models/__init__": "from . import unet\n",
         "models/unet": "from ..errors import UserError\n",
         "models/segnet": "",
@@ -119,7 +120,7 @@ def test_chapter_depends_on_its_own_record_only(workflow, tree):
         (tree / "book" / "results" / chapter).mkdir(parents=True)
         (tree / "book" / "results" / chapter / "metrics.json").write_text("{}")
     inputs = workflow.dependencies.chapter_inputs(tree / "notebooks" / f"{CHAPTER}.ipynb", tree)
-    assert "book/claims.yml" in inputs
+    assert {"book/claims.yml", "book/related_work.csv"} <= set(inputs)
     assert [path for path in inputs if path.startswith("book/results")] == [
         f"book/results/{CHAPTER}/metrics.json"
     ]

@@ -193,8 +193,9 @@ def chapter_inputs(notebook, root):
         needs += [root / "data" / folder / f"{name}.csv" for folder in ("registry", "splits")]
         needs += (root / "data" / "counts").glob(f"{name}*.csv")
         needs.append(root / "_build" / "data" / f"{name}.txt")
-    if f"{PACKAGE}.claims" in modules:
-        needs.append(root / "book" / "claims.yml")
+    for module, file in {"claims": "claims.yml", "related_work": "related_work.csv"}.items():
+        if f"{PACKAGE}.{module}" in modules:
+            needs.append(root / "book" / file)
     if f"{PACKAGE}.results" in modules:
         # A record in the folder of another chapter is none of this one's business.
         others = {path.stem for path in notebook.parent.glob("*.ipynb")} - {notebook.stem}
