@@ -36,6 +36,7 @@ _TRAINING_CODE = (
     "class_weights.py",
     "label_batches.py",
     "losses.py",
+    "stain_jitter.py",
     "tile_batches.py",
     "training.py",
 )
