@@ -38,6 +38,17 @@ def test_networks_with_a_width_of_their_own_take_no_notice_of_the_filters():
         assert sizing.training_work(wide, arm, n_images=1) == factor * sizing.training_work(
             values, arm, n_images=1
         )
+    # Chapter 7 and chapter 5.
+    for arm, factor in {
+        "unet_resnet50/classes": 1,
+        "unet_resnet50_stain/classes": 1,
+        "unet/classes": 9,
+        "unet_relu/nucleus": 9,
+    }.items():
+        before, after = (
+            sizing.training_work(v, arm, n_images=1) for v in (SMALL, SMALL | {"base_filters": 9})
+        )
+        assert after == factor * before
     schooling = sizing.training_work(values, "resnet18/types", n_images=1)
     assert schooling == 4 * sizing.training_work(values, "resnet18_ce/nucleus", n_images=1)
 
@@ -61,7 +72,9 @@ def chapter(tmp_path):
     for seed, seconds in ((0, 900.0), (1, 2700.0)):
         run = tmp_path / "record" / "01_measured" / "workstation" / f"a-cell-s{seed}-12345678"
         run.mkdir(parents=True)
-        (run / "config.json").write_text(json.dumps({"arm": "a/cell", "seed": seed}))
+        # Fields of no one cell type, in the words of single cells: of no account where steps are given.
+        config = {"arm": "a/cell", "seed": seed, "datasets": ["all-idb1"], "cell_types": ["neutrophil"]}
+        (run / "config.json").write_text(json.dumps(config))
         (run / "metrics.json").write_text(json.dumps({"train_s": seconds, "n_parameters": 1_000_000}))
     return {"record": tmp_path / "record", "notebooks": folder}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bloodcells import chapters, datasets
+from bloodcells.backbone_reports import ENCODER_NAMES
 from bloodcells.errors import UserError
 from bloodcells.paths import ROOT
 from bloodcells.results import RECORD
@@ -75,8 +76,11 @@ def training_work(values, arm, *, n_images):
 
 def _width(values, arm):
     """Return the filters of a network's first level; 1 where no mode changes them."""
-    method = arm.split("/")[0]
-    if "pretraining_epochs" in values and not method.startswith("unet_"):
+    method = arm.split("/")[0].removesuffix("_stain")
+    is_unet = method.startswith("unet_")
+    # Chapter 4 names its networks after their encoders, chapter 7 has "unet_" before them.
+    of_library = not is_unet if "pretraining_epochs" in values else method[5:] in ENCODER_NAMES and is_unet
+    if of_library:
         return 1
     return (
         values.get("segnet_filters", values["base_filters"]) if method == "segnet" else values["base_filters"]
@@ -111,7 +115,9 @@ def grid_hours(*, record=RECORD, notebooks=None, mode="full"):
             continue
         seconds, estimates, sizes = [], {}, []
         for config, metrics in _runs(Path(record) / notebook.stem / "workstation"):
-            n_images = _IMAGES_A_PASS.get(notebook.stem) or _count_training_images(config)
+            # Of no account where both modes say how many steps an epoch has.
+            counts = 0 in (small["steps_per_epoch"], large["steps_per_epoch"])
+            n_images = _IMAGES_A_PASS.get(notebook.stem) or (_count_training_images(config) if counts else 1)
             work = [training_work(values, config["arm"], n_images=n_images) for values in (small, large)]
             seconds.append(metrics["train_s"])
             estimates.setdefault(config["arm"], []).append(metrics["train_s"] * work[1] / work[0])
@@ -273,9 +279,7 @@ def _runs(folder):
 
 
 def _count_training_images(config):
-    """Count the images that a run learned from, where all of them were taken."""
-    if "cell_types" not in config:
-        return 1  # steps are given
+    """Count the images of single cells that a run learned from, where all of them were taken."""
     tables = [datasets.read_split(name) for name in config["datasets"]]
     return sum(
         int(((table["split"] == "train") & table["cell_type"].isin(config["cell_types"])).sum())
