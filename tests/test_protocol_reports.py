@@ -168,8 +168,49 @@ def test_pairs_stand_beside_their_members():
     assert table.loc["DO-U-Net + DO-U-Net", "both"] == "missing"
 
 
+def run_classes(method, n_right, *, seed=0, change=""):
+    """Images of ten red cells' pixels and ten white ones', of which `n_right` and all are found."""
+    true, pred = maps(n_right)
+    true[:, :, 10:], pred[:, :, 10:] = 2, 2
+    table = count_class_pixels(KEYS, true, pred, ("background", "rbc", "wbc"))
+    return table.assign(method=method, target="classes", seed=seed, change=change)
+
+
+def test_gains_by_stain_augmentation_by_hand():
+    """Of ten pixels 8 are found without it and 9 with it; on two slight changes 5 and 7, and 8 and 8."""
+    tables = [run("unet", [8] * 3), run("unet_stain", [9] * 3), run("segnet", [9] * 3)]
+    for level, without, stained in ((-20, 5, 8), (10, 7, 8)):
+        tables.append(run("unet", [without] * 3, change=f"hue {level}"))
+        tables.append(run("unet_stain", [stained] * 3, change=f"hue {level}"))
+    tables.append(run("unet_stain", [1] * 3, change="hue 40"))  # not slight
+    slight = {"hue": (-20, 10), "brightness": (0.7,)}
+    table = reports.stain_gain_table(pd.concat(tables), slight=slight, target="nucleus")
+    assert list(table.columns) == ["unchanged", "hue", "brightness"]
+    unchanged, hue = dice(9, 10) - dice(8, 10), dice(16, 20) - dice(12, 20)
+    # All images are alike, so that the intervals have no width.
+    expected = [f"{gap:+.3f} [{gap:+.3f}, {gap:+.3f}]" for gap in (unchanged, hue)]
+    assert table.loc["U-Net"].tolist() == [*expected, "-"]
+    assert list(table.index) == ["U-Net"]
+
+
+def test_gains_of_pairs_by_hand():
+    """Of ten red pixels a network finds 6 or 8, two trainings of one 8, and both networks 9."""
+    n_right = {"segnet": 6, "dounet": 8, "segnet+segnet": 7, "dounet+dounet": 8, "segnet+dounet": 9}
+    tables = [run_classes(method, [n] * 3) for method, n in n_right.items()]
+    tables.append(run_classes("dounet", [10] * 3, change="hue 40"))
+    table = reports.pair_gain_table(pd.concat(tables), ["segnet+dounet", "dounet+dounet", "unet+unet"])
+    # The IoU of red pixels is n / 10, that of the background, which is only where red is missed, 0.
+    assert table["mean IoU gained"].to_dict() == {
+        ("SegNet + DO-U-Net", "DO-U-Net"): "+0.033",
+        ("SegNet + DO-U-Net", "DO-U-Net + DO-U-Net"): "+0.033",
+        ("DO-U-Net + DO-U-Net", "DO-U-Net"): "+0.000",
+    }
+
+
 def test_without_runs_the_tables_are_empty():
     nothing = pd.DataFrame()
+    assert reports.stain_gain_table(nothing, slight={}).empty
+    assert reports.pair_gain_table(nothing, ["unet+unet"]).empty
     assert reports.network_table(nothing, "classes").empty
     assert reports.difference_table(nothing, "classes").empty
     assert reports.transfer_table(nothing, "unet").isna().all(axis=None)

@@ -192,8 +192,7 @@ def difference_table(per_image, target, *, seed=0):
         Indexed by network, nearest first: by how much its score differs from the best network's, the 95 %
         interval of the paired bootstrap over images and seeds, and whether 0 lies outside it.
     """
-    title, metric, of = main_score(target)
-    columns = [f"{title} less the best's", "95 % interval", "verdict"]
+    columns = [f"{main_score(target)[0]} less the best's", "95 % interval", "verdict"]
     empty = pd.DataFrame(columns=columns, index=pd.Index([], name="network"))
     if per_image.empty:
         return empty
@@ -203,21 +202,34 @@ def difference_table(per_image, target, *, seed=0):
     ]
     if chosen.empty:
         return empty
-    # Ids of two datasets may be alike.
-    chosen = chosen.assign(image_id=chosen["dataset"] + "/" + chosen["image_id"])
-    totals = {m: _total_score(table, target) for m, table in chosen.groupby("method", sort=False)}
-    best, *others = sorted(totals, key=totals.get, reverse=True)
+    best, *others = _ranked(chosen, target)
     rows = {name_network(best): ["", "", "best"]}
     for method in others:
-        rng = np.random.default_rng(seed)
-        ((gap, low, high),) = bootstrap_gaps(chosen, [best, method], metric, rng=rng, of=of)
+        gap, low, high = _gap(chosen, best, method, target, seed)
         is_outside = low > 0 or high < 0
-        rows[name_network(method)] = [
-            f"{gap:+.3f}",
-            f"[{low:+.3f}, {high:+.3f}]",
-            "worse" if is_outside else "no difference",
-        ]
+        rows[name_network(method)] = [*_gap_text(gap, low, high), "worse" if is_outside else "no difference"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("network")
+
+
+def _ranked(per_image, target):
+    """List the methods by their score, all images and seeds added up, the best first."""
+    totals = {
+        method: _total_score(table, target) for method, table in per_image.groupby("method", sort=False)
+    }
+    return sorted(totals, key=totals.get, reverse=True)
+
+
+def _gap(per_image, base, method, target, seed):
+    """Return the score of a method less that of `base` on the same images, and its interval."""
+    # Ids of two datasets may be alike.
+    images = per_image.assign(image_id=per_image["dataset"] + "/" + per_image["image_id"])
+    _, metric, of = main_score(target)
+    (gap,) = bootstrap_gaps(images, [base, method], metric, rng=np.random.default_rng(seed), of=of)
+    return gap
+
+
+def _gap_text(gap, low, high):
+    return f"{gap:+.3f}", f"[{low:+.3f}, {high:+.3f}]"
 
 
 def _total_score(table, target):
@@ -346,6 +358,92 @@ def colour_loss_table(curves, *, slight):
     return pd.DataFrame(list(rows.values()), index=index, columns=["unchanged", *PROPERTIES])
 
 
+def stain_gain_table(per_image, *, slight, target="classes", seed=0):
+    """Lay out what stain augmentation gains each network on slightly changed colours.
+
+    Parameters
+    ----------
+    per_image : pandas.DataFrame
+        As in `colour_curves`.
+    slight : dict of str to tuple of float
+        As in `colour_loss_table`.
+    target : str
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        Indexed by network: on unchanged images, and for each property on its slight levels, pixels added up,
+        the score with stain augmentation less that without, and the 95 % interval of the paired bootstrap
+        over images and seeds; "-" where there are no such levels. Networks that lack one are left out.
+    """
+    rows = {}
+    chosen = per_image[per_image["target"] == target] if len(per_image) else per_image
+    methods = set(chosen["method"]) if len(chosen) else set()
+    changes = {"unchanged": [""]}
+    changes |= {
+        name: [f"{name} {level:g}" for level in slight[name]] for name in PROPERTIES if name in slight
+    }
+    for method in sorted(methods):
+        pair = [method, method + STAINED]
+        if pair[1] not in methods:
+            continue
+        cells = []
+        for names in changes.values():
+            images = chosen[chosen["method"].isin(pair) & chosen["change"].isin(names)]
+            # Levels of one image are no images of their own.
+            keys = ["method", "seed", "dataset", "image_id", "class"]
+            images = images.groupby(keys, as_index=False)[_COUNTS].sum()
+            cells.append(" ".join(_gap_text(*_gap(images, *pair, target, seed))) if len(images) else "-")
+        rows[name_network(method)] = cells
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(changes)).rename_axis("network")
+
+
+def pair_gain_table(per_image, pairs, *, seed=0):
+    """Lay out what two networks gain whose probabilities are averaged.
+
+    Parameters
+    ----------
+    per_image : pandas.DataFrame
+        From `bloodcells.results.load_runs`; may be empty.
+    pairs : sequence of str
+        As in `pair_table`.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        Indexed by pair and by what it is compared with: the better of its members alone, and, for two
+        different networks, the better of the pairs of two trainings of one of them. The mean IoU gained, and
+        the 95 % interval of the paired bootstrap over images and seeds.
+    """
+    columns = ["mean IoU gained", "95 % interval"]
+    rows = {}
+    chosen = per_image
+    if len(per_image):
+        chosen = per_image[(per_image["target"] == "classes") & (per_image["change"] == "")]
+    known = set(chosen["method"]) if len(chosen) else set()
+    for pair in pairs:
+        members = dict.fromkeys(pair.split("+"))
+        rivals = [list(members)]
+        if len(members) > 1:
+            rivals.append([f"{one}+{one}" for one in members])
+        for candidates in rivals:
+            candidates = [one for one in candidates if one in known]
+            if pair not in known or not candidates:
+                continue
+            base = _ranked(chosen[chosen["method"].isin(candidates)], "classes")[0]
+            rows[_name_pair(pair), _name_pair(base)] = _gap_text(*_gap(chosen, base, pair, "classes", seed))
+    index = pd.MultiIndex.from_tuples(rows, names=["pair", "compared with"]) if rows else None
+    return pd.DataFrame(list(rows.values()), index=index, columns=columns)
+
+
+def _name_pair(pair):
+    return " + ".join(name_network(one) for one in pair.split("+"))
+
+
 def pair_table(scores, pairs):
     """Lay out what two networks reach whose probabilities are averaged.
 
@@ -365,11 +463,10 @@ def pair_table(scores, pairs):
     runs = _pooled_runs(scores, "classes")
     rows = {}
     for pair in pairs:
-        first, second = pair.split("+")
         cells = []
-        for method in (first, second, pair):
+        for method in (*pair.split("+"), pair):
             values = runs.loc[runs["method"] == method, "score"].astype(float)
             cells.append(_with_range(values) if len(values) else "missing")
-        rows[f"{name_network(first)} + {name_network(second)}"] = cells
+        rows[_name_pair(pair)] = cells
     columns = ["first alone", "second alone", "both"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("pair")
