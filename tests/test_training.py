@@ -51,13 +51,13 @@ def tiny_network():
     )
 
 
-def fit(run_dir=None, *, epochs=3, seed=0, **options):
+def fit(run_dir=None, *, epochs=3, seed=0, validation=None, **options):
     keras.utils.set_random_seed(seed)
     model = tiny_network()
     history = training.train(
         model,
         batches(seed=seed),
-        squares(4, seed=1),
+        validation or squares(4, seed=1),
         epochs=epochs,
         optimizer=keras.optimizers.Adam(0.01),
         seed=seed,
@@ -111,8 +111,13 @@ def test_the_loss_falls_and_the_best_weights_are_kept():
     )
 
 
-def test_a_continued_run_is_the_same_as_one_never_stopped(tmp_path):
-    whole_model, whole = fit(tmp_path / "whole", epochs=4)
+@pytest.mark.parametrize("inverted", [False, True], ids=["the last is best", "the first is best"])
+def test_a_continued_run_is_the_same_as_one_never_stopped(tmp_path, inverted):
+    """With masks inverted for validation, what is learned makes it worse: the first epoch stays best."""
+    images, masks = squares(4, seed=1)
+    validation = images, 1 - masks if inverted else masks
+    whole_model, whole = fit(tmp_path / "whole", epochs=4, validation=validation)
+    assert whole["val_loss"].idxmin() == (0 if inverted else 3)
 
     class KilledError(Exception):
         pass
@@ -125,10 +130,10 @@ def test_a_continued_run_is_the_same_as_one_never_stopped(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training._Epochs, "on_train_batch_end", fail_in_third_epoch)
         with pytest.raises(KilledError):
-            fit(tmp_path / "parts", epochs=4)
+            fit(tmp_path / "parts", epochs=4, validation=validation)
     assert len(pd.read_csv(tmp_path / "parts" / "history.csv")) == 2
 
-    model, history = fit(tmp_path / "parts", epochs=4)
+    model, history = fit(tmp_path / "parts", epochs=4, validation=validation)
     pd.testing.assert_frame_equal(history.drop(columns="seconds"), whole.drop(columns="seconds"))
     for a, b in zip(model.get_weights(), whole_model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -196,12 +196,12 @@ def train(
         store = None
         if run_dir is not None:
             store = _Store(run_dir, _fingerprint(model, batches, validation, seed))
-        rows = store.resume(model) if store else []
+        rows, best_weights = store.resume(model) if store else ([], None)
         if len(rows) > epochs:
             raise UserError(f"{run_dir} holds {len(rows)} epochs already, more than the {epochs} asked for.")
         best = _Best(model, rows)
-        if store and rows:
-            best.weights = store.best_weights(model)
+        if rows:
+            best.weights = best_weights
 
         bar = tqdm(
             total=epochs * len(batches), initial=len(rows) * len(batches), unit="step", disable=not progress
@@ -337,7 +337,7 @@ class _Store:
         return sorted(self.folder.glob("checkpoint-*.weights.h5"))
 
     def resume(self, model):
-        """Load the last checkpoint into `model` and return the rows of its epochs."""
+        """Load the last checkpoint into `model`; return the rows of its epochs and the best weights."""
         identity = self.folder / "training.json"
         if identity.exists():
             try:
@@ -355,23 +355,18 @@ class _Store:
             write_json(identity, self.fingerprint)
         checkpoints = self._checkpoints()
         if not checkpoints:
-            return []
+            return [], None
         n_epochs = int(re.fullmatch(r"checkpoint-(\d+)\.weights\.h5", checkpoints[-1].name)[1])
+        # Loading brings the optimizer along: that of the checkpoint must be the last.
+        load_weights(model, self.folder / BEST_WEIGHTS, cure=self._cure)
+        best = model.get_weights()
         note = load_weights(model, checkpoints[-1], cure=self._cure)
         history = self.folder / HISTORY
         text = history.read_text(encoding="utf-8", errors="replace") if history.exists() else ""
         text = "".join(text.splitlines(keepends=True)[: n_epochs + 1])
         if _hash_text(text) != note:
             raise UserError(f"{history} is damaged, or not of {checkpoints[-1].name}; {self._cure}.")
-        return pd.read_csv(io.StringIO(text)).to_dict("records")
-
-    def best_weights(self, model):
-        """Return the weights of the best epoch, leaving `model` as it is."""
-        current = model.get_weights()
-        load_weights(model, self.folder / BEST_WEIGHTS, cure=self._cure)
-        best = model.get_weights()
-        model.set_weights(current)
-        return best
+        return pd.read_csv(io.StringIO(text)).to_dict("records"), best
 
     def save(self, model, rows, *, improved):
         history = pd.DataFrame(rows).to_csv(index=False)
