@@ -1,5 +1,6 @@
 """What several test files need: a web server with faults on demand, finished runs, smears of discs."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,10 +13,28 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import rich.progress  # noqa: F401  (imported late, it may lie where an ordinary user can't read)
 
 from bloodcells import datasets, metrics, networks, results
 
 TYPES = ["neutrophil", "lymphocyte", "basophil"]
+
+
+@contextlib.contextmanager
+def _ordinary_user():
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.fixture
+def ordinary_user():
+    """Return a context manager that drops root's right to write anywhere, if the tests run as root."""
+    return _ordinary_user
 
 
 class FileServer(ThreadingHTTPServer):

@@ -1,6 +1,8 @@
 """`bloodcells count`: what it prints, where it writes, and its exit status."""
 
+import contextlib
 import csv
+import dataclasses
 import os
 import signal
 import subprocess
@@ -23,6 +25,7 @@ DISCS = [
     ("plt", 100, 20, 6),
 ]
 LINE = "3 red cells, 1 white cell, 1 platelet"
+OUTPUTS = ["a", "b", "counts.csv", "counts.json"]
 
 
 @pytest.fixture
@@ -125,7 +128,7 @@ def test_a_folder(call, smears, tmp_path):
     status, out, err = call(smears, "--out", "here")
     assert (status, err) == (0, "")
     assert [line.split(" (")[1] for line in out.splitlines()] == ["here/a)", "here/b)"]
-    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["a", "b", "counts.csv"]
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == OUTPUTS
 
 
 def test_some_cells(call, smears, tmp_path):
@@ -171,8 +174,99 @@ def test_bad_images_get_a_line_and_the_others_are_counted(call, smears, tmp_path
         assert line.startswith("bloodcells: error: ")
         assert name in line
         assert problem in line
-    assert sorted(path.name for path in (tmp_path / "counts").iterdir()) == ["a", "b", "counts.csv"]
+    assert sorted(path.name for path in (tmp_path / "counts").iterdir()) == OUTPUTS
     assert len(read_counts(tmp_path / "counts" / "counts.csv")) == 3
+
+
+@pytest.mark.parametrize("place", ["load", "predict", "judge"])
+def test_an_image_too_large_for_the_memory_keeps_no_other_from_being_counted(
+    call, smears, monkeypatch, stand_in_networks, place
+):
+    """Memory ends in the main thread, in that of the networks, or in that which judges photographs."""
+    Image.fromarray(np.full((60, 80, 3), 240, np.uint8)).save(smears / "aa.png")
+
+    def fail_for_small_images(image, *args, **keywords):
+        if image.shape[-3] < 100:
+            raise MemoryError
+        return {}
+
+    if place == "load":
+        monkeypatch.setattr(
+            count_command, "find_cell_radius", lambda image, *args: fail_for_small_images(image) or 20
+        )
+    elif place == "predict":
+        whole = stand_in_networks["rbc"]
+
+        def predict(tiles):
+            fail_for_small_images(tiles)
+            return whole.predict(tiles)
+
+        monkeypatch.setitem(stand_in_networks, "rbc", dataclasses.replace(whole, predict=predict))
+    else:
+        monkeypatch.setattr(count_command, "list_unusual", fail_for_small_images)
+    status, out, err = call(smears)
+    assert (status, out.count(LINE)) == (1, 2)
+    assert err == f"bloodcells: error: {smears / 'aa.png'}: too large for the free memory.\n"
+
+
+def test_a_name_of_dots_leads_out_of_no_folder(call, smears, tmp_path):
+    (smears / "b.png").rename(smears / "..png")
+    status, out, _ = call("smears/a.TIF", "smears/..png")
+    assert (status, out.count(LINE)) == (0, 2)
+    assert sorted(path.name for path in (tmp_path / "counts").iterdir()) == [
+        "a",
+        "counts.csv",
+        "counts.json",
+        "image",
+    ]
+
+
+def test_a_count_that_ended_while_the_networks_were_loaded_is_not_replaced(
+    call, smears, tmp_path, monkeypatch
+):
+    @contextlib.contextmanager
+    def hold_after_another(folder):
+        folder.mkdir()
+        (folder / "counts.csv").write_text("of another")
+        yield
+
+    monkeypatch.setattr(count_command, "hold_folder", hold_after_another)
+    status, _, err = call(smears)
+    assert status == 2
+    assert "counts/counts.csv exists; give another --out" in err
+    assert (tmp_path / "counts" / "counts.csv").read_text() == "of another"
+
+
+def test_a_stopped_count_goes_on(call, smears, tmp_path):
+    assert call(smears)[0] == 0
+    whole = {path: path.read_bytes() for path in (tmp_path / "counts").rglob("*") if path.is_file()}
+    # As if it had been stopped before the second image.
+    table = (tmp_path / "counts" / "counts.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "counts" / "counts.csv").write_text("".join(table[:2]))
+    dates = {path: path.stat().st_mtime_ns for path in (tmp_path / "counts" / "a").iterdir()}
+    status, out, err = call(smears, "--resume")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "Counted before: 1 of 2 images"
+    assert out.count(LINE) == 1
+    assert {path: path.read_bytes() for path in whole} == whole
+    assert dates == {path: path.stat().st_mtime_ns for path in (tmp_path / "counts" / "a").iterdir()}
+    assert call(smears, "--resume")[1] == "Counted before: 2 of 2 images\n"
+
+
+def test_a_count_goes_on_with_the_same_settings_only(call, smears, tmp_path):
+    assert call(smears)[0] == 0
+    for options, words in {
+        ("--method", "cht"): "(they differ in: method)",
+        ("--cells", "rbc", "--exclude-border"): "(they differ in: exclude_border, networks)",
+        ("--overwrite",): "Give --resume to go on with an earlier count, or --overwrite",
+    }.items():
+        status, _, err = call(smears, "--resume", *options)
+        assert (status, words in err) == (2, True)
+    (tmp_path / "counts" / "counts.json").write_text("{")
+    assert "counts.json is damaged" in call(smears, "--resume")[2]
+    (tmp_path / "counts" / "counts.json").unlink()
+    (tmp_path / "counts" / "counts.csv").write_text("image,rbc\nsmears/b.png,many\n")
+    assert "counts.csv is no table of counts" in call(smears, "--resume")[2]
 
 
 def test_one_bad_image(call, smears, tmp_path):
@@ -206,7 +300,7 @@ def test_existing_output_is_kept(call, smears, tmp_path, monkeypatch):
         context.setattr(count_command, "read_image", lambda path: pytest.fail("an image was read"))
         status, out, err = call(smears)
     assert (status, out) == (2, "")
-    assert "counts/counts.csv and 2 more exists; give another --out, or --overwrite" in err
+    assert "counts/counts.csv and 3 more exists; give another --out, --overwrite" in err
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "counts").rglob("*")} == before
     status, out, _ = call("smears/b.png", "--overwrite", "--cells", "rbc")
     assert status == 0
@@ -299,7 +393,7 @@ def test_interrupt_leaves_no_half_folder(smears, tmp_path):
     assert process.returncode == 130
     assert err.splitlines()[-1] == "bloodcells: error: interrupted"
     # Two were done before, and stay.
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "counts.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == OUTPUTS
     assert len(read_counts(tmp_path / "out" / "counts.csv")) == 3
 
 

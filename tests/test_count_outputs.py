@@ -215,7 +215,7 @@ class TestExistingOutput:
     def test_is_not_overwritten(self, tmp_path, name):
         (tmp_path / name).touch() if name == "counts.csv" else (tmp_path / name).mkdir()
         check_outputs(tmp_path, ["other"] if name == "smear" else [], overwrite=True)
-        with pytest.raises(UserError, match=rf"{name} exists; give another --out, or --overwrite"):
+        with pytest.raises(UserError, match=rf"{name} exists; give another --out, --overwrite to"):
             check_outputs(tmp_path, ["smear"])
         check_outputs(tmp_path, ["smear"], overwrite=True)
 

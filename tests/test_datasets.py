@@ -1,11 +1,9 @@
 """Fetching into the cache, reading with checks, and choosing what to read."""
 
-import contextlib
 import csv
 import hashlib
 import io
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -165,19 +163,7 @@ def test_damaged_mirror_folder_is_an_error(small, cache, tmp_path):
             act("cells", cache=cache, mirror=mirror, registry=small.registry)
 
 
-@contextlib.contextmanager
-def ordinary_user():
-    """Drop root's right to write anywhere, if the tests run as root."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-
-
-def test_read_only_cache_is_an_error_to_fetch_but_not_to_load(small, file_server):
+def test_read_only_cache_is_an_error_to_fetch_but_not_to_load(small, file_server, ordinary_user):
     small.serve_upstream(file_server)
     # Not in tmp_path, which is closed to the other user that root turns into.
     with tempfile.TemporaryDirectory() as folder:
@@ -193,7 +179,7 @@ def test_read_only_cache_is_an_error_to_fetch_but_not_to_load(small, file_server
         cache.chmod(0o755)
 
 
-def test_closed_cache_is_an_error_that_names_it(small):
+def test_closed_cache_is_an_error_that_names_it(small, ordinary_user):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         root.chmod(0o755)

@@ -4,7 +4,9 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,22 +64,30 @@ def read_all(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+TABLES = ["counts.csv", "counts.json"]
+
+
 def check_kills(smears, out, n_kills):
-    """Kill counts at random moments and finish in the end; compare with a count that nobody kills."""
+    """Kill counts at random moments, go on, and compare with a count that nobody kills."""
     whole = out.with_name("whole")
-    begin = time.monotonic()
     process = start_count(smears, whole)
     words = process.communicate(timeout=120)
     assert process.returncode == 0, words
-    # From the first result on, which is where something can be lost.
-    seconds = time.monotonic() - begin
     expected = read_all(whole)
     rng = np.random.default_rng(0)
-    for _ in range(n_kills):
-        process = start_count(smears, out, "--overwrite")
-        time.sleep(rng.uniform(0.3, 1) * seconds)
+    n_kept = 0
+    for number in range(n_kills):
+        # Go on with half of them, begin the others anew.
+        process = start_count(smears, out, "--resume" if number % 2 else "--overwrite")
+        n_lines = int(rng.integers(0, 5))
+        # A line comes after each image, and one tells how many there were before.
+        while n_lines and process.stdout.readline():
+            n_lines -= 1
+        time.sleep(rng.uniform(0, 0.06))
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        # Only one that goes on may have been quicker.
+        assert process.returncode == -signal.SIGKILL or (process.returncode == 0 and number % 2)
         left = read_all(out) if out.exists() else {}
         # What has its final name is whole; counts.csv may still lack images.
         for name, content in left.items():
@@ -85,7 +95,9 @@ def check_kills(smears, out, n_kills):
                 assert content == expected[name], name
         lines = left.get("counts.csv", b"").splitlines()
         assert lines == expected["counts.csv"].splitlines()[: len(lines)]
-    process = start_count(smears, out, "--overwrite")
+        n_kept += len(lines) > 1
+    assert n_kept, "every kill came before the first result"
+    process = start_count(smears, out, "--resume")
     words = process.communicate(timeout=120)
     assert process.returncode == 0, words
     assert read_all(out) == expected
@@ -111,8 +123,22 @@ def test_a_full_disk_is_said_and_keeps_what_was_counted(smears, tmp_path):
         f"bloodcells: error: Can't write to {tmp_path / 'out'} (File too large"
     )
     assert len(out.splitlines()) == 6
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*"123456", "counts.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*"123456", *TABLES]
     assert len((tmp_path / "out" / "counts.csv").read_text().splitlines()) == 7
+
+
+def test_an_output_folder_that_is_read_only_is_said_before_anything_is_counted(ordinary_user):
+    # Not in tmp_path, which is closed to the other user that root turns into.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        with (
+            ordinary_user(),
+            pytest.raises(UserError, match=r"Can't write to .* \(Permission denied\); make room"),
+            hold_folder(folder),
+        ):
+            pytest.fail("the folder was given out")
+        folder.chmod(0o755)
 
 
 def test_two_counts_into_one_folder(smears, tmp_path):

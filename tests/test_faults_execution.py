@@ -1,6 +1,5 @@
 """What goes wrong around the execution of a chapter: it is killed, the disk is full, another is at work."""
 
-import contextlib
 import json
 import os
 import tempfile
@@ -159,20 +158,8 @@ def call(capsys, *words):
     return caught.value.code, err
 
 
-@contextlib.contextmanager
-def ordinary_user():
-    """Drop root's right to write anywhere, if the tests run as root."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-
-
 @pytest.mark.parametrize("place", [".", "05_tiny/reduced"])
-def test_an_output_folder_that_is_read_only(notebooks, capsys, place):
+def test_an_output_folder_that_is_read_only(notebooks, capsys, place, ordinary_user):
     # Not in tmp_path, which is closed to the other user that root turns into.
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)

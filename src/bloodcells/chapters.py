@@ -187,8 +187,9 @@ def parse_value(text, default):
 
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"Expected a value in YAML, such as 3, 0.5 or [a, b], got {text!r}.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        shown = textwrap.shorten(text, width=100, placeholder=" ...")
+        raise UserError(f"Expected a value in YAML, such as 3, 0.5 or [a, b], got {shown!r}.") from error
     return text if isinstance(default, str) and not isinstance(value, str) else value
 
 
@@ -311,7 +312,7 @@ def _read_parameters_file(path, mode):
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"Chapter {path.stem} has no {mode} mode: there is no file {file}.") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"Expected a YAML mapping in {file}, could not read it: {reason}.") from error
     if not isinstance(values, dict) or values.get("mode") != mode:

@@ -188,6 +188,9 @@ def count_cells(
     ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")] = Path("counts"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a count that was stopped, with the same settings.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Processor cores for the networks.  [default: all]")
     ] = None,
@@ -197,7 +200,8 @@ def count_cells(
     Images are JPEG, PNG, BMP or TIFF, of any size and magnification. The counts are put into DIR/counts.csv;
     outlines, label images, a table of all cells and a picture to check them into a folder for each image.
     A warning says where a photograph is unlike those that the networks know; DIR/counts.csv names it, too.
-    The exit status is 1 if an image can't be read or counted; the others are counted all the same.
+    DIR/counts.json holds the settings. The exit status is 1 if an image can't be read or counted; the others
+    are counted all the same.
     """
     from bloodcells import count_command
 
@@ -219,6 +223,7 @@ def count_cells(
         output_dir=out,
         exclude_border=exclude_border,
         overwrite=overwrite,
+        resume=resume,
         n_threads=threads,
         say=typer.echo,
         complain=_print_line,
@@ -301,6 +306,10 @@ def main(args=None):
         # `bloodcells data list | head` is no fault. Python would flush into the closed pipe once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    except OSError as error:
+        # A folder that may not be read, say, or a name that is too long.
+        place = f"{error.filename}: " if error.filename else ""
+        status = _complain(f"{place}{error.strerror or error}; check the path.", 2)
     sys.exit(status)
 
 

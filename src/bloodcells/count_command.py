@@ -2,23 +2,27 @@
 
 import sys
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+import cv2
 from tqdm import tqdm
 
 from bloodcells.cell_outlines import PLURALS
 from bloodcells.count_outputs import (
     COUNTS_FILE,
+    SETTINGS_FILE,
     check_outputs,
+    check_settings,
     name_folders,
     printable,
+    read_counts,
     replaced_folder,
     write_counts,
     write_results,
 )
 from bloodcells.errors import UserError
-from bloodcells.files import hold_folder
+from bloodcells.files import hold_folder, write_json
 from bloodcells.image_io import SUFFIXES, read_image
 from bloodcells.networks import CELLS, load_network
 from bloodcells.smear import count_image, find_cell_radius
@@ -108,9 +112,10 @@ def list_unusual(image, cell_radius):
         See `bloodcells.smear_quality.check_quality`; an image of one grey level has the measure "blank".
     """
     try:
-        return check_quality(measure_quality(image, cell_radius=cell_radius))
+        measured = measure_quality(image, cell_radius=cell_radius)
     except UserError as error:
         return {"blank": str(error).rstrip(".")}
+    return check_quality(measured)
 
 
 def count_files(
@@ -127,6 +132,7 @@ def count_files(
     say=print,
     complain=lambda message: print(message, file=sys.stderr),
     networks=None,
+    resume=False,
 ):
     """Count the cells of image files, and write the results of each as soon as it is counted.
 
@@ -145,6 +151,8 @@ def count_files(
         Take a line for standard output, and for standard error, which begins with "error: " or "warning: ".
     networks : dict of str to bloodcells.networks.Network, optional
         Default: the shipped ones.
+    resume : bool
+        Leave alone what an earlier count with the same settings has counted.
 
     Returns
     -------
@@ -154,42 +162,73 @@ def count_files(
     Raises
     ------
     UserError
-        If the arguments are wrong, an output exists, or another process writes to the folder: before anything
-        is counted or written. If the disk is full: what was counted before is there.
+        If the arguments are wrong, an output exists that is neither replaced nor gone on with, or another
+        process writes to the folder: before anything is counted or written. If the disk is full: what was
+        counted before is there.
     """
     images = find_images(paths)
     names = name_folders(images)
     output_dir = Path(output_dir)
-    check_outputs(output_dir, names, overwrite=overwrite)
+    if resume and overwrite:
+        raise UserError(
+            "Give --resume to go on with an earlier count, or --overwrite to replace it, not both."
+        )
+    check_outputs(output_dir, names, overwrite=overwrite or resume)
     if networks is None:
         networks = {cell: load_network(cell, n_threads=n_threads) for cell in cells}
-    rows, n_failed = [], 0
+    settings = {
+        "method": method,
+        "cell_radius": cell_radius,
+        "pixel_size_um": pixel_size_um,
+        "exclude_border": exclude_border,
+        "networks": {cell: networks[cell].card.get("sha256") for cell in cells},
+    }
+    n_failed = 0
     with (
         hold_folder(output_dir),
         ThreadPoolExecutor(max_workers=1) as pool,
         # None: a bar on a terminal only.
         tqdm(total=len(images), desc="counting", bar_format=_BAR, leave=False, disable=None) as bar,
     ):
+        # Again, since another count may have ended here before the folder was ours.
+        check_outputs(output_dir, names, overwrite=overwrite or resume)
+        rows = _read_earlier(output_dir, images, names, settings) if resume else {}
+        if rows:
+            say(f"Counted before: {len(rows)} of {len(images)} images")
         for number, (path, name) in enumerate(zip(images, names, strict=True)):
             bar.set_description(path.name)
+            if path in rows:
+                _show(bar, number + 1)
+                continue
             try:
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always", UserWarning)
                     image = read_image(path)
                     radius = find_cell_radius(image, cell_radius, pixel_size_um)
                     quality = pool.submit(list_unusual, image, radius)
-                    result = count_image(
-                        image,
-                        cells=cells,
-                        method=method,
-                        cell_radius=radius,
-                        pixel_size_um=pixel_size_um,
-                        networks=networks,
-                        exclude_border=exclude_border,
-                        progress=lambda share, number=number: _show(bar, number + share),
-                    )
+                    try:
+                        result = count_image(
+                            image,
+                            cells=cells,
+                            method=method,
+                            cell_radius=radius,
+                            pixel_size_um=pixel_size_um,
+                            networks=networks,
+                            exclude_border=exclude_border,
+                            progress=lambda share, number=number: _show(bar, number + share),
+                        )
+                    finally:
+                        # Left alone it would hold the image while the next one is read.
+                        wait([quality])
                     unusual = quality.result()
-            except (UserError, MemoryError) as error:
+                if not rows:
+                    write_json(output_dir / SETTINGS_FILE, settings)
+                folder = output_dir / name
+                with replaced_folder(folder) as temporary:
+                    write_results(temporary, image, result)
+            except (UserError, MemoryError, cv2.error) as error:
+                if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+                    raise
                 n_failed += 1
                 message = str(error) if isinstance(error, UserError) else "too large for the free memory."
                 with bar.external_write_mode(file=sys.stderr):
@@ -197,12 +236,9 @@ def count_files(
                 continue
             finally:
                 _show(bar, number + 1)
-            folder = output_dir / name
-            with replaced_folder(folder) as temporary:
-                write_results(temporary, image, result)
-            rows.append((printable(path), result.counts, unusual))
+            rows[path] = printable(path), result.counts, unusual
             # After every image, so that an interrupt loses none.
-            write_counts(output_dir / COUNTS_FILE, rows)
+            write_counts(output_dir / COUNTS_FILE, [rows[image] for image in images if image in rows])
             with bar.external_write_mode():
                 for warning in caught:
                     complain(f"warning: {warning.message}")
@@ -217,6 +253,17 @@ def count_files(
                 )
                 say(f"{printable(path)}: {counted} ({printable(folder)})")
     return n_failed == 0
+
+
+def _read_earlier(output_dir, images, names, settings):
+    """Return the rows of what an earlier count with these settings has finished, by image."""
+    check_settings(output_dir / SETTINGS_FILE, settings)
+    earlier = read_counts(output_dir / COUNTS_FILE)
+    return {
+        path: earlier[printable(path)]
+        for path, name in zip(images, names, strict=True)
+        if printable(path) in earlier and (output_dir / name).is_dir()
+    }
 
 
 def _show(bar, done):

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import json
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from bloodcells.networks import CELLS
 from bloodcells.overlay import draw_overlay
 
 COUNTS_FILE = "counts.csv"
+SETTINGS_FILE = "counts.json"
+"""What the counts beside it were made with."""
 
 OBJECT_COLUMNS = (
     "cell",
@@ -43,11 +46,12 @@ _DECIMALS = {
     "eccentricity": 4,
     "score": 4,
 }
+_TABLES = (COUNTS_FILE, SETTINGS_FILE)
 _OUTPUTS = {"objects.csv", "cells.geojson", "overlay.png", *(f"labels-{cell}.tif" for cell in CELLS)}
 
 
 def name_folders(paths):
-    """Name the folder for each image: its stem, with a number where stems are equal.
+    """Name the folder for each image: its stem without dots before it, with a number where stems are equal.
 
     Parameters
     ----------
@@ -62,10 +66,13 @@ def name_folders(paths):
     --------
     >>> name_folders(["a/smear.jpg", "b/smear.png", "b/other.tif"])
     ['smear', 'smear-2', 'other']
+    >>> name_folders(["..png", ".partial-1.png"])
+    ['image', 'partial-1']
     """
-    taken, names = {COUNTS_FILE}, []
+    taken, names = {COUNTS_FILE, SETTINGS_FILE}, []
     for path in paths:
-        stem = Path(path).stem
+        # A dot alone is the output folder itself, and hidden folders may be leftovers of a killed count.
+        stem = Path(path).stem.lstrip(".") or "image"
         name, number = stem, 1
         while name.casefold() in taken:
             number += 1
@@ -84,7 +91,7 @@ def check_outputs(output_dir, names, *, overwrite=False):
     names : list of str
         Of the folders to be written in it.
     overwrite : bool
-        Allow outputs of an earlier count to be replaced.
+        Allow outputs of an earlier count to be there.
 
     Raises
     ------
@@ -95,12 +102,15 @@ def check_outputs(output_dir, names, *, overwrite=False):
     output_dir = Path(output_dir)
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"Expected an output folder, got the file {output_dir}; give another --out.")
-    existing = [output_dir / name for name in (COUNTS_FILE, *names) if (output_dir / name).exists()]
+    existing = [output_dir / name for name in (*_TABLES, *names) if (output_dir / name).exists()]
     if existing and not overwrite:
         others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise UserError(f"{existing[0]}{others} exists; give another --out, or --overwrite to replace it.")
+        raise UserError(
+            f"{existing[0]}{others} exists; give another --out, --overwrite to replace it, or --resume to go "
+            "on."
+        )
     for path in existing:
-        if path.name == COUNTS_FILE:
+        if path.name in _TABLES:
             strange = [] if path.is_file() else [path]
         else:
             strange = (
@@ -237,6 +247,72 @@ def write_counts(path, rows):
             [name, *(counts.get(cell, "") for cell in CELLS), " ".join(unusual)]
         )
     write_text(path, stream.getvalue())
+
+
+def read_counts(path):
+    """Read what `write_counts` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        There need be no such file.
+
+    Returns
+    -------
+    dict of str to tuple
+        (image, counts, unusual) by image, as `write_counts` takes them; names only of what is unusual.
+
+    Raises
+    ------
+    UserError
+        If it is no such table.
+    """
+    path = Path(path)
+    if not path.exists():
+        return {}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, strict=True))
+        return {
+            row["image"]: (
+                row["image"],
+                {cell: int(row[cell]) for cell in CELLS if row[cell]},
+                row["unusual"].split(),
+            )
+            for row in rows
+        }
+    except (ValueError, LookupError, AttributeError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} is no table of counts; give another --out, or --overwrite.") from error
+
+
+def check_settings(path, settings):
+    """Refuse to go on with a count that was begun with other settings.
+
+    Parameters
+    ----------
+    path : path-like
+        `SETTINGS_FILE` of the earlier count; there need be no such file.
+    settings : dict
+        Of this one; JSON values.
+
+    Raises
+    ------
+    UserError
+        If it can't be read, or differs.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    try:
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged; give another --out, or --overwrite.") from error
+    if found != settings:
+        names = ", ".join(name for name in sorted(found | settings) if found.get(name) != settings.get(name))
+        raise UserError(
+            f"{path.parent} was counted with other settings (they differ in: {names}); give the same, "
+            "another --out, or --overwrite."
+        )
 
 
 def printable(path):

@@ -304,7 +304,7 @@ def _parse_outlines(name, form, content):
         else:
             rings = [feature["geometry"]["coordinates"][0][:-1] for feature in tree["features"]]
         return [np.array(ring, float).reshape(-1, 2)[:, ::-1].copy() for ring in rings]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"{name}/{form.path} can't be read as outlines ({error!r}); check the registry."
         ) from error

@@ -106,6 +106,8 @@ def hold_folder(folder):
         try:
             _lock(folder, handle)
             clear_leftovers(folder)
+            # A folder that can be read can be locked, too: find out now whether it can be written.
+            tempfile.TemporaryFile(dir=folder).close()
             yield
         finally:
             if handle is not None:

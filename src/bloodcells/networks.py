@@ -87,7 +87,7 @@ def read_card(path):
         raise UserError(
             f"The card {path.name} of a network is missing from {path.parent}; install bloodcells again."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no card of a network: {error}; install bloodcells again.") from error
     for name, kind in _FIELDS.items():
         if not isinstance(card, dict) or not isinstance(card.get(name), kind):
@@ -197,6 +197,8 @@ def _in_words():
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
+        if "bad_alloc" in reason or "allocate" in reason:
+            raise MemoryError(reason) from error
         raise UserError(
             f"ONNX Runtime can't run the network ({reason}); install bloodcells again."
         ) from error

@@ -73,12 +73,11 @@ def measure_quality(image, *, cell_radius):
         If the image isn't of that form, or is of one grey level.
     """
     check_rgb(image)
-    scaled, _ = to_working_scale(image, cell_radius=SCALE_RADIUS, own_radius=cell_radius)
-    middle = tuple(
-        slice(max((length - _LARGEST) // 2, 0), max((length - _LARGEST) // 2, 0) + _LARGEST)
-        for length in scaled.shape[:2]
-    )
-    scaled = np.ascontiguousarray(scaled[middle])
+    # The middle of a large image first: at the scale of comparison it may be larger still.
+    side = int(np.ceil(_LARGEST * cell_radius / SCALE_RADIUS))
+    starts = [max((length - side) // 2, 0) for length in image.shape[:2]]
+    middle = tuple(slice(start, start + side) for start in starts)
+    scaled, _ = to_working_scale(image[middle], cell_radius=SCALE_RADIUS, own_radius=cell_radius)
     green = scaled[..., 1]
     if green.min() == green.max():
         raise UserError("The image has one grey level; expected a bright field with darker cells.")
@@ -122,7 +121,7 @@ def read_ranges(path=RANGES):
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["ranges"]
         return {name: (float(found[name][0]), float(found[name][1])) for name in MEASURES}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is missing or damaged ({error}); install bloodcells again.") from error
 
 
