@@ -48,7 +48,11 @@ def upstream(contents, file_server):
     return file_server.url + UPSTREAM
 
 
-def get(contents, cache, *, mirror=None, upstream="http://127.0.0.1:1", timeout=15.0):
+# A port that is closed everywhere; one that was free a moment ago another test may have taken.
+NOBODY = "http://127.0.0.1:1"
+
+
+def get(contents, cache, *, mirror=None, upstream=NOBODY, timeout=15.0):
     download_files("cells", list(contents), cache=cache, mirror=mirror, upstream=upstream, timeout=timeout)
 
 
@@ -67,12 +71,6 @@ def write(contents, root):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(content)
     return root
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 # --- one file --------------------------------------------------------------------------------------------
@@ -152,7 +150,7 @@ def test_mirror_url_comes_first_and_upstream_gives_the_rest(contents, cache, fil
 
 
 def test_mirror_url_that_does_not_answer_is_passed_over(contents, cache, upstream):
-    get(contents, cache, mirror=f"http://127.0.0.1:{free_port()}", upstream=upstream)
+    get(contents, cache, mirror=NOBODY, upstream=upstream)
     assert stored(cache) == by_path(contents)
 
 
@@ -213,8 +211,9 @@ def test_what_upstream_does_not_give_is_unavailable(contents, cache, file_server
     file_server.faults["*"] = fault
     start = time.monotonic()
     with pytest.raises(DataUnavailableError, match=f"{message}.*Connect to the network"):
-        get(contents, cache, upstream=upstream, timeout=0.3)
-    assert time.monotonic() - start < 5
+        # Only silence is waited for; the first contact has this time, too.
+        get(contents, cache, upstream=upstream, timeout=1.0 if fault == "slow" else 15.0)
+    assert time.monotonic() - start < 10
     assert not cache.exists()
 
 
@@ -230,8 +229,9 @@ def test_trickle_is_given_up(contents, file_server, upstream):
 def test_refused_connection_is_found_out_at_once(contents, cache):
     start = time.monotonic()
     with pytest.raises(DataUnavailableError, match=r"no answer from http://127\.0\.0\.1"):
-        get(contents, cache, upstream=f"http://127.0.0.1:{free_port()}")
-    assert time.monotonic() - start < 2
+        get(contents, cache, upstream=NOBODY)
+    # Less than a contact may take, with time to spare for what is imported on the way.
+    assert time.monotonic() - start < 3.5
 
 
 def test_server_that_never_answers_is_given_up_after_one_contact(contents, cache):
@@ -239,7 +239,7 @@ def test_server_that_never_answers_is_given_up_after_one_contact(contents, cache
         start = time.monotonic()
         with pytest.raises(DataUnavailableError, match="no answer from"):
             get(contents, cache, upstream=f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.3)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 3.5
 
 
 def test_first_lost_connection_ends_the_download(cache, file_server):
