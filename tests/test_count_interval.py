@@ -6,7 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from bloodcells.count_interval import CountInterval, count_interval, interval_table, read_counts
+from bloodcells.count_interval import (
+    CountInterval,
+    calibration_table,
+    count_interval,
+    interval_table,
+    read_counts,
+)
 from bloodcells.errors import UserError
 from bloodcells.networks import CELLS, load_network
 from bloodcells.results import RECORD
@@ -86,6 +92,15 @@ def test_without_a_record(tmp_path):
     with pytest.raises(UserError, match=r"no run 'dounet-plt.*in a checkout of the book"):
         read_counts(network, "ccl", record=tmp_path)
     assert json.loads((next(RECORD.glob(f"*/*/{network.card['run']}")) / "config.json").read_text())
+
+
+def test_table_of_a_count_that_all_kinds_share():
+    networks = {cell: load_network(cell) for cell in ("rbc", "wbc")}
+    table = calibration_table(networks, n_pred=100)
+    assert table["count"].to_dict() == {"rbc": 100, "wbc": 100}
+    for cell, network in networks.items():
+        expected = count_interval(100, *read_counts(network, network.counting["method"]))
+        assert table.loc[cell, ["low", "high"]].tolist() == [np.floor(expected.low), np.ceil(expected.high)]
 
 
 def test_table_of_a_photograph(stand_in_networks, draw_discs):

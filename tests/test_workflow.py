@@ -13,6 +13,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from bloodcells.datasets import CELL_TYPES
 from bloodcells.paths import ROOT
 
 CHAPTER = "01_first"
@@ -166,7 +167,15 @@ def test_split_table_adds_up(workflow):
     header = [cell.strip() for cell in lines[0].strip("|").split("|")]
     for line in lines[2:]:
         row = dict(zip(header, (cell.strip() for cell in line.strip("|").split("|")), strict=True))
-        assert int(row["all"]) == sum(int(row[cell_type]) for cell_type in workflow.stage.CELL_TYPES)
+        assert int(row["all"]) == sum(int(row[cell_type]) for cell_type in CELL_TYPES)
+
+
+def test_tables_of_fields_and_crops(workflow):
+    """Ten and three fields have outlines of red cells (gharbi2023, Table I); chapter 1 takes the 42 crops of tran2019."""
+    assert "| `all-idb1` | red cells | 10 | 3 |" in workflow.stage.datasets_fields()
+    crops = workflow.stage.datasets_crops().splitlines()
+    wide = next(line for line in crops if "| wide | 1 |" in line)
+    assert sum(int(cell) for cell in wide.strip("| ").split(" | ")[3:]) == 42
 
 
 @pytest.mark.parametrize(
@@ -227,16 +236,25 @@ def test_staging_writes_pages_and_banner_and_leaves_the_source_alone(workflow, s
 
 
 @pytest.mark.parametrize(
-    ("tags", "shown"), [([], "This run"), (["record"], "The record, or this run where there is none")]
+    ("tags", "record", "shown"),
+    [
+        ([], "workstation: 2 runs, 3 minutes", "This run: reduced mode, on jiangxi, bcisc"),
+        (["record"], "none yet", "This run: reduced mode, on jiangxi, bcisc"),
+        (
+            ["record"],
+            "full: 1 runs, 9 minutes; workstation: 2 runs, 3 minutes",
+            "The record: full and workstation mode",
+        ),
+    ],
 )
-def test_captions_tell_the_mode_and_the_data_of_the_run(workflow, tags, shown):
-    facts = {"mode": "reduced", "data": "jiangxi, bcisc"}
+def test_captions_tell_the_mode_and_the_data_of_the_run(workflow, tags, record, shown):
+    facts = {"mode": "reduced", "data": "jiangxi, bcisc", "record": record}
     card = new_output("display_data", data={"text/plain": "", "application/vnd.bloodcells.run+json": facts})
     figure = {"tags": tags, "mystnb": {"figure": {"caption": "Cells.", "name": "fig"}}}
     cells = [new_code_cell("card()", outputs=[card]), new_code_cell("plot()", metadata=figure)]
     page = workflow.stage.page_of(new_notebook(cells=cells))
     caption = page.cells[1].metadata["mystnb"]["figure"]["caption"]
-    assert caption == f"Cells. {shown}: reduced mode, on jiangxi, bcisc."
+    assert caption == f"Cells. {shown}."
 
 
 def test_stripping_keeps_only_the_outputs_that_are_checked(workflow):

@@ -23,7 +23,6 @@ MARKER = re.compile(r"^<!-- generated: (\S+) -->$", re.MULTILINE)
 DRAWN = "drawn smears"
 # Outputs of this kind are for programs; the book has no way to show them.
 PRIVATE = "application/vnd.bloodcells"
-CELL_TYPES = ("neutrophil", "lymphocyte", "basophil", "eosinophil", "monocyte")
 
 
 def fill_markers(text, blocks):
@@ -85,7 +84,7 @@ def datasets_splits():
     str
         Markdown.
     """
-    from bloodcells.datasets import CELL_DATASETS, read_split
+    from bloodcells.datasets import CELL_DATASETS, CELL_TYPES, read_split
     from bloodcells.reports import markdown_table
 
     rows = []
@@ -95,6 +94,59 @@ def datasets_splits():
             types = table.loc[table["split"] == split, "cell_type"]
             counts = {cell_type: int((types == cell_type).sum()) for cell_type in CELL_TYPES}
             rows.append({"dataset": f"`{name}`", "split": split, **counts, "all": len(types)})
+    return markdown_table(pd.DataFrame(rows))
+
+
+def datasets_fields():
+    """Tabulate the parts of the fields: images of each kind of cell.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    from bloodcells.cell_outlines import PLURALS
+    from bloodcells.datasets import FIELD_DATASETS
+    from bloodcells.fields import list_fields
+    from bloodcells.reports import markdown_table
+
+    titles = {
+        "train": "published training part",
+        "test": "test part",
+        "phase1": "we may train on",
+        "masked": "with a mask",
+        "counted": "with a true count",
+    }
+    rows = [
+        {"dataset": f"`{name}`", "cells": plural}
+        | {title: len(list_fields(name, cell, part)) for part, title in titles.items()}
+        for name in FIELD_DATASETS
+        for cell, plural in PLURALS.items()
+    ]
+    return markdown_table(pd.DataFrame(rows))
+
+
+def datasets_crops():
+    """Tabulate the crops of fields that chapters take.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    from bloodcells.datasets import FIELD_DATASETS
+    from bloodcells.registry import read_crops
+    from bloodcells.reports import markdown_table
+
+    chapters = {"wide": "1", "square": "3 and 7"}
+    rows = []
+    for name in FIELD_DATASETS:
+        counts = read_crops(name).groupby(["kind", "split"]).size()
+        for kind, chapter in chapters.items():
+            rows.append(
+                {"dataset": f"`{name}`", "crops": kind, "chapters": chapter}
+                | {split: counts[kind, split] for split in ("train", "val", "test")}
+            )
     return markdown_table(pd.DataFrame(rows))
 
 
@@ -242,7 +294,7 @@ def run_times(root, executed):
     str
         Markdown.
     """
-    from bloodcells.reports import markdown_table
+    from bloodcells.reports import chapter_link, markdown_table
     from bloodcells.results import list_records, record_modes
 
     records = list_records()
@@ -255,7 +307,7 @@ def run_times(root, executed):
         has_sizes = (root / "notebooks" / "params" / f"{chapter}.workstation.yml").exists()
         rows.append(
             {
-                "chapter": f"{{doc}}`{int(chapter[:2])} </notebooks/{chapter}>`",
+                "chapter": chapter_link(chapter),
                 "reduced mode, this build": "not known" if seconds is None else f"{seconds / 60:.1f} min",
                 "record": ", ".join(modes) or ("none yet" if has_sizes else "needs none"),
                 "runs": len(runs) or "",
@@ -349,6 +401,8 @@ def blocks_for(root, config, out, executed):
         "colab": lambda: colab_cell(config),
         "datasets-overview": datasets_overview,
         "datasets-splits": datasets_splits,
+        "datasets-fields": datasets_fields,
+        "datasets-crops": datasets_crops,
         "datasets-details": datasets_details,
         "results": results,
         "result-picture": lambda: result_picture(out),
@@ -388,14 +442,14 @@ def is_drawn(notebook):
     )
 
 
-_RECORD_OR_RUN = "The record, or this run where there is none"
+_NO_RECORD = "none yet"
 
 
 def page_of(notebook):
     """Make the page of an executed chapter: without what is of this build, or for programs, only.
 
     Every figure's caption gets the mode and the data of the run, which the chapter's run card tells. A figure
-    that shows the record where there is one is tagged ``record``.
+    that shows the record where there is one is tagged ``record``; its caption gets the modes of that.
 
     Parameters
     ----------
@@ -419,8 +473,12 @@ def page_of(notebook):
     for cell in notebook.cells:
         figure = cell.metadata.get("mystnb", {}).get("figure")
         if facts and figure:
-            shown = "This run" if "record" not in cell.metadata.get("tags", []) else _RECORD_OR_RUN
-            figure["caption"] += f" {shown}: {facts['mode']} mode, on {facts['data']}."
+            kept = facts.get("record", _NO_RECORD)
+            if "record" in cell.metadata.get("tags", []) and kept != _NO_RECORD:
+                modes = " and ".join(part.split(":")[0] for part in kept.split("; "))
+                figure["caption"] += f" The record: {modes} mode."
+            else:
+                figure["caption"] += f" This run: {facts['mode']} mode, on {facts['data']}."
     return notebook
 
 

@@ -136,11 +136,36 @@ def interval_table(counted, networks, *, coverage=0.9, record=RECORD):
         A row for each kind of cell: "method", "count", "low" and "high" (whole cells, rounded outwards),
         "coverage" in per cent, and "held-out fields" behind it; not-a-number without an interval.
     """
+    counts = {cell: (found.method, found.n) for cell, found in counted.cells.items()}
+    return _tabulate(counts, networks, coverage, record)
+
+
+def calibration_table(networks, *, n_pred=100, coverage=0.9, record=RECORD):
+    """Tabulate the intervals of one count for all kinds of cells, each counted by its network's own method.
+
+    Parameters
+    ----------
+    networks : dict of str to bloodcells.networks.Network
+    n_pred : int
+    coverage, record
+        As in `interval_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As from `interval_table`.
+    """
+    counts = {cell: (network.counting["method"], n_pred) for cell, network in networks.items()}
+    return _tabulate(counts, networks, coverage, record)
+
+
+def _tabulate(counts, networks, coverage, record):
+    """Tabulate the intervals of counts, (method, count) by kind of cell."""
     rows = {}
-    for cell, found in counted.cells.items():
-        calibration = read_counts(networks[cell], found.method, record=record)
-        interval = count_interval(found.n, *calibration, coverage=coverage)
-        rows[cell] = {"method": METHODS[found.method], "count": found.n}
+    for cell, (method, n_pred) in counts.items():
+        calibration = read_counts(networks[cell], method, record=record)
+        interval = count_interval(n_pred, *calibration, coverage=coverage)
+        rows[cell] = {"method": METHODS[method], "count": n_pred}
         if interval is not None:
             rows[cell] |= {
                 "low": np.floor(interval.low),

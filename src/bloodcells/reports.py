@@ -295,13 +295,9 @@ def results_page(*, record=RECORD):
         modes = record_modes(chapter, record=record)
         table = chapter_verdicts(chapter, record=record)
         counts = table["verdict"].value_counts()
-        number = int(chapter[:2])
-        row = {
-            "chapter": f"{{doc}}`{number} </notebooks/{chapter}>`",
-            "record": ", ".join(modes) or "none yet",
-        }
+        row = {"chapter": chapter_link(chapter), "record": ", ".join(modes) or "none yet"}
         overview.append(row | {verdict: counts.get(verdict, 0) for verdict in claims.VERDICTS})
-        parts.append(f"## Chapter {number}: claims\n")
+        parts.append(f"## Chapter {int(chapter[:2])}: claims\n")
         is_main = table["headline"]
         table = table[["claim", "target", "paper", "ours", "difference", "verdict"]]
         parts.append(markdown_table(table[is_main]))
@@ -309,9 +305,31 @@ def results_page(*, record=RECORD):
             parts.append(_folded(f"{(~is_main).sum()} further claims", table[~is_main]))
     parts.insert(0, markdown_table(pd.DataFrame(overview)))
     records = list_records(record=record)
+    # Answers that are put together of others' take no training.
+    records["minutes"] = records["minutes"].map(lambda minutes: "" if pd.isna(minutes) else f"{minutes:.1f}")
     parts.append("## Runs in the record\n")
     parts.append(_folded(f"All {len(records)} runs", records))
     return "\n".join(parts)
+
+
+def chapter_link(chapter):
+    """Return a link to a chapter, seen from a page of the book.
+
+    Parameters
+    ----------
+    chapter : str
+
+    Returns
+    -------
+    str
+        Its number, in the words of Sphinx.
+
+    Examples
+    --------
+    >>> chapter_link("05_nasser2025_wcsegnet")
+    '{doc}`5 </notebooks/05_nasser2025_wcsegnet>`'
+    """
+    return f"{{doc}}`{int(chapter[:2])} </notebooks/{chapter}>`"
 
 
 def _folded(title, table):

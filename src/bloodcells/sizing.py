@@ -185,7 +185,7 @@ def grid_table(assumptions=None, *, record=RECORD, notebooks=None):
     str
         Markdown.
     """
-    from bloodcells.reports import markdown_table
+    from bloodcells.reports import chapter_link, markdown_table
 
     assume = assumptions or Assumptions()
     rows, table = [], grid_hours(record=record, notebooks=notebooks)
@@ -198,7 +198,7 @@ def grid_table(assumptions=None, *, record=RECORD, notebooks=None):
         chapter = row["chapter"]
         rows.append(
             {
-                "chapter": chapter if chapter == "all measured" else _link(chapter),
+                "chapter": chapter if chapter == "all measured" else chapter_link(chapter),
                 "trainings": f"{row['n_trainings']:.0f}",
                 "record: trainings, hours": f"{row['n_measured']:.0f}, {row['measured']:.1f}",
                 "full, hours on that machine": f"{row['hours']:,.0f}" if measured else "not measured yet",
@@ -259,10 +259,6 @@ def assumptions_text(assumptions=None):
         f"record; an hour of it costs {assume.gpu_price:g}, an hour of a core {assume.core_price:g}, in your "
         "currency."
     )
-
-
-def _link(chapter):
-    return f"{{doc}}`{int(chapter[:2])} </notebooks/{chapter}>`"
 
 
 def _values(notebook, mode):
