@@ -171,7 +171,7 @@ def test_split_table_adds_up(workflow):
 
 
 def test_tables_of_fields_and_crops(workflow):
-    """Ten and three fields have outlines of red cells (gharbi2023, Table I); chapter 1 takes the 42 crops of tran2019."""
+    """Ten and three fields are of red cells in gharbi2023; tran2019, chapter 1, has 42 crops."""
     assert "| `all-idb1` | red cells | 10 | 3 |" in workflow.stage.datasets_fields()
     crops = workflow.stage.datasets_crops().splitlines()
     wide = next(line for line in crops if "| wide | 1 |" in line)
