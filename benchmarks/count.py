@@ -9,6 +9,7 @@ process, from its start to its end; see README.md.
 import argparse
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,21 +32,8 @@ def main():
         counts = {}
 
         def run(side):
-            out = work / "out"
-            command = ["-m", "bloodcells", "count", str(image)]
-            if side in SCRIPTS:
-                command = [str(HERE / SCRIPTS[side]), str(image)]
-            # A plain threshold knows no kinds of cells.
-            cells = options.cells if side != PLAIN else ["rbc"]
-            options_of_side = ["--cells", ",".join(cells)] if side != PLAIN else []
-            options_of_side += ["--overwrite"] if side == OURS else []
-            figures = measure([sys.executable, *command, *options_of_side, "--out", str(out)])
-            counts[side] = read_counts(out / "counts.csv", cells)
-            written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-            return figures | {
-                "per_megapixel": figures["seconds"] / (shape[0] * shape[1] / 1e6),
-                "output_megabytes": written / 1e6,
-            }
+            figures, counts[side] = run_side(side, image, options.cells, work)
+            return figures | {"per_megapixel": figures["seconds"] / (shape[0] * shape[1] / 1e6)}
 
         measured = by_turns({side: lambda side=side: run(side) for side in options.sides}, options.runs)
     notes = {side: ", ".join(f"{n} {cell}" for cell, n in found.items()) for side, found in counts.items()}
@@ -65,6 +53,36 @@ def main():
         machine=machine,
     )
     finish(report | {"megapixels": shape[0] * shape[1] / 1e6}, options.json)
+
+
+def run_side(side, image, cells, work):
+    """Count the image once.
+
+    Parameters
+    ----------
+    side : str
+    image : pathlib.Path
+    cells : list of str
+    work : pathlib.Path
+        Folder for the results; each side has its own in there, which is empty whenever the side begins.
+
+    Returns
+    -------
+    figures : dict of str to float
+        As `measure` gives them, and "output_megabytes".
+    counts : dict of str to int
+    """
+    out = work / side.replace(" ", "-")
+    shutil.rmtree(out, ignore_errors=True)
+    command = ["-m", "bloodcells", "count", str(image)]
+    if side in SCRIPTS:
+        command = [str(HERE / SCRIPTS[side]), str(image)]
+    # A plain threshold knows no kinds of cells.
+    cells = cells if side != PLAIN else ["rbc"]
+    options_of_side = ["--cells", ",".join(cells)] if side != PLAIN else []
+    figures = measure([sys.executable, *command, *options_of_side, "--out", str(out)])
+    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    return figures | {"output_megabytes": written / 1e6}, read_counts(out / "counts.csv", cells)
 
 
 def parse_options():

@@ -6,6 +6,7 @@ One smear is laid out beside and below its mirror images, so that every size sho
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,8 +31,10 @@ def main():
 
         def run(size):
             out = work / "out"
+            # To replace the results of the round before would be more than to write them.
+            shutil.rmtree(out, ignore_errors=True)
             count = [sys.executable, "-m", "bloodcells", "count", str(work / f"{size}.png")]
-            figures = measure([*count, "--out", str(out), "--overwrite"])
+            figures = measure([*count, "--out", str(out)])
             return figures | {"per_megapixel": figures["seconds"] / size}
 
         sides = {f"{size} megapixels": lambda size=size: run(size) for size in options.megapixels}

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +120,26 @@ def test_sides_take_turns(side_by_side):
         "a": {"x": {"median": 2, "low": 0, "high": 4}},
         "b": {"x": {"median": 3, "low": 1, "high": 5}},
     }
+
+
+def test_the_results_of_each_side_are_its_own_and_of_one_run(monkeypatch, tmp_path):
+    count, sizes = load("count"), {"bloodcells": 3_000_000, "plain_pipeline": 1_000_000, "released_tool": 10}
+
+    def measure(command):
+        """Write what a side would, and fail where anything is there already."""
+        out = Path(command[command.index("--out") + 1])
+        out.mkdir()
+        name = "bloodcells" if "-m" in command else Path(command[1]).stem
+        (out / "overlay.png").write_bytes(bytes(sizes[name]))
+        (out / "counts.csv").write_bytes(b"image,rbc\na.png,7\n")
+        return {"seconds": 1.0}
+
+    monkeypatch.setattr(count, "measure", measure)
+    for _ in range(2):
+        for side, size in zip((count.OURS, count.PLAIN, count.RELEASED), sizes.values(), strict=True):
+            figures, counts = count.run_side(side, tmp_path / "a.png", ["rbc"], tmp_path)
+            assert figures["output_megabytes"] == pytest.approx((size + 18) / 1e6)
+            assert counts == {"rbc": 7}
 
 
 @pytest.mark.parametrize(
