@@ -39,14 +39,15 @@ def main():
         measured = by_turns(
             {side: lambda side=side, call=call: run(side, call) for side, call in sides.items()},
             options.rounds,
+            memory=True,
         )
         rows += list_rows(measured, group=group, notes={side: f"{n} cells" for side, n in counts.items()})
     report = make_report(
         f"{n_cells} red cells on {mask.shape[1]} x {mask.shape[0]} pixels",
         rows,
         rounds=options.rounds,
-        labels={"seconds": "time, s"},
-        digits={"seconds": 3},
+        labels={"seconds": "time, s", "megabytes": "memory, MB"},
+        digits={"seconds": 3, "megabytes": 0},
         ratio_to="ours",
         machine=machine,
     )

@@ -8,24 +8,19 @@ photograph of five megapixels; see README.md. OpenVINO takes part where it is in
 
 import argparse
 import importlib.util
-import json
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from side_by_side import by_turns, describe_machine, finish, list_rows, make_report
+from side_by_side import by_turns, describe_machine, finish, list_rows, make_report, measure_peaks
 
 from bloodcells.models.dounet import MARGIN, build_dounet
 from bloodcells.networks import WEIGHTS, open_onnx
 from bloodcells.tiling import choose_output_size, predict_tiled
 
-HERE = Path(__file__).resolve().parent
 SHAPE = 972, 1296
 """Rows and columns: 2592 x 1944 pixels with red cells of 36 pixels' radius, brought to 18."""
 
@@ -37,11 +32,7 @@ def main():
     """Time all sides by turns and print a table."""
     options = parse_options()
     machine = describe_machine()
-    peaks = json.loads(
-        subprocess.run(
-            [sys.executable, str(HERE / "matrix_peak.py")], stdout=subprocess.PIPE, text=True, check=True
-        ).stdout
-    )
+    peaks = machine.get("peak_gflops") or measure_peaks()
     image = np.random.default_rng(0).integers(0, 256, (*options.shape, 3), np.uint8)
     sides = list_sides(options)
     work = {}  # GFLOP of the network over all tiles
@@ -63,7 +54,7 @@ def main():
         work[side] = n_tiles * count_operations(tile) / 1e9
         # Once before anything is timed: the first call traces, compiles and allocates.
         predict_tiled(predict, image, output_size=tile, margin=MARGIN, batch_size=batch)
-    measured = by_turns({side: lambda side=side: run(side) for side in sides}, options.rounds)
+    measured = by_turns({side: lambda side=side: run(side) for side in sides}, options.rounds, memory=True)
     report = make_report(
         f"A DO-U-Net of {FILTERS} filters over {image.shape[1]} x {image.shape[0]} pixels",
         list_rows(measured, notes={side: f"{gflop:.0f} GFLOP" for side, gflop in work.items()}),
@@ -72,12 +63,12 @@ def main():
             "per_megapixel": "s a megapixel",
             "rate": "GFLOP/s",
             "share": "% of the float32 peak",
+            "megabytes": "memory, MB",
         },
-        digits={"per_megapixel": 2, "rate": 0, "share": 0},
+        digits={"per_megapixel": 2, "rate": 0, "share": 0, "megabytes": 0},
         ratio_to=next(iter(sides)),
         machine=machine | {"peak_gflops": peaks},
     )
-    print(f"\npeak: {peaks['float32']:.0f} GFLOP/s in float32, {peaks['bfloat16']:.0f} in bfloat16")
     finish(report, options.json)
 
 

@@ -45,7 +45,9 @@ def main():
                 return {"seconds": time.perf_counter() - start}
 
             measured = by_turns(
-                {side: lambda call=call: run(call) for side, call in calls.items()}, options.rounds
+                {side: lambda call=call: run(call) for side, call in calls.items()},
+                options.rounds,
+                memory=True,
             )
             notes = {REFERENCE: f"largest difference {difference:.1e} of the largest value"}
             rows += list_rows(measured, group=f"tolerance {tolerance:g}, {direction}", notes=notes)
@@ -53,8 +55,8 @@ def main():
         f"An ODE block, state of {' x '.join(map(str, options.shape))}",
         rows,
         rounds=options.rounds,
-        labels={"seconds": "time, s"},
-        digits={"seconds": 3},
+        labels={"seconds": "time, s", "megabytes": "memory, MB"},
+        digits={"seconds": 3, "megabytes": 0},
         ratio_to=REFERENCE,
         machine=machine,
     )

@@ -4,10 +4,13 @@ python benchmarks/run_all.py [--only count,scaling] [--rounds 5]
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from side_by_side import HANDED_ON, measure_peaks
 
 HERE = Path(__file__).resolve().parent
 BENCHMARKS = {
@@ -33,15 +36,24 @@ def main():
         parser.error(f"--only expects names out of {', '.join(BENCHMARKS)}, got {', '.join(unknown)}")
     if options.rounds < 1:
         parser.error("--rounds expects at least 1")
-    if os.getloadavg()[0] > 0.5:
-        print(f"Load average {os.getloadavg()[0]:.1f}: other work will spoil the times.", file=sys.stderr)
+    # Before anything is run: later on the load is that of the benchmarks themselves.
+    load = os.getloadavg()[0]
+    machine = {"load_average": round(load, 2)}
+    if load > 0.5:
+        print(f"Load average {load:.1f}: other work will spoil the times.", file=sys.stderr)
+    print("\nThe machine's peak", flush=True)
+    try:
+        machine["peak_gflops"] = measure_peaks()
+    except subprocess.CalledProcessError:
+        print("could not be measured, see above; the reports do without it.", file=sys.stderr)
+    environment = os.environ | {HANDED_ON: json.dumps(machine)}
     failed = []
     for number, name in enumerate(names, start=1):
         print(f"\n[{number}/{len(names)}] {name}", flush=True)
         command = [sys.executable, f"benchmarks/{name}.py", BENCHMARKS[name], str(options.rounds)]
         command += ["--json", f"benchmarks/results/{name}.json"]
         # One that fails must not keep the others from being measured.
-        if subprocess.run(command, cwd=HERE.parent, check=False).returncode:
+        if subprocess.run(command, cwd=HERE.parent, env=environment, check=False).returncode:
             failed.append(name)
     if failed:
         sys.exit(f"failed, see above: {', '.join(failed)}")

@@ -3,6 +3,7 @@
 A report is a dict that goes into a JSON file:
 
 - "title", "command": str; "rounds": int; "machine": dict, see `describe_machine`; "commit": str.
+  Of the machine "peak_gflops" is there if it was measured, see `measure_peaks`.
 - "labels": dict of str to str, what tables call the figures; the first one is what the sides are compared by.
 - "digits": dict of str to int, digits behind the point.
 - "ratio_to": str, the side that the others are divided by, within a group; "" for none.
@@ -23,6 +24,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+HANDED_ON = "BLOODCELLS_BENCHMARK_MACHINE"
+"""Environment variable with what `run_all.py` found out about the machine before it put load on it, JSON."""
 
 
 def measure(command, **options):
@@ -60,7 +63,38 @@ def measure(command, **options):
     }
 
 
-def by_turns(sides, rounds, *, show=print):
+def reset_memory_mark():
+    """Set the mark of this process's highest resident memory to what it has now.
+
+    Returns
+    -------
+    bool
+        False where the system can't do that.
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return read_memory_mark() is not None
+
+
+def read_memory_mark():
+    """Read the highest resident memory that this process has had since `reset_memory_mark`.
+
+    Returns
+    -------
+    float or None
+        Megabytes (1,000,000 bytes); None where the system doesn't tell.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    # "kB" there are 1024 bytes.
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def by_turns(sides, rounds, *, memory=False, show=print):
     """Call all sides in turn, round after round, so that a slow spell of the machine hits all of them.
 
     Parameters
@@ -68,6 +102,9 @@ def by_turns(sides, rounds, *, show=print):
     sides : dict of str to callable
         Each returns a dict of str to float.
     rounds : int
+    memory : bool
+        For sides that work in this process: add "megabytes", the highest that its resident memory was during
+        the call, if the system tells. What other sides keep loaded is in it.
     show : callable
         Takes a line after each call.
 
@@ -79,7 +116,9 @@ def by_turns(sides, rounds, *, show=print):
     found = {side: [] for side in sides}
     for number in range(rounds):
         for side, call in sides.items():
-            found[side].append(call())
+            is_marked = memory and reset_memory_mark()
+            figures = call()
+            found[side].append(figures | ({"megabytes": read_memory_mark()} if is_marked else {}))
             first, value = next(iter(found[side][-1].items()))
             show(f"round {number + 1}, {side}: {value:.3g} {first}", flush=True)
     return {
@@ -109,6 +148,7 @@ def describe_machine():
     Returns
     -------
     dict
+        What `run_all.py` handed on stands in place of what holds now, which its benchmarks have made.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     processor = platform.processor() or platform.machine()
@@ -126,7 +166,20 @@ def describe_machine():
         "python": platform.python_version(),
         # Above the number of cores, other work has taken its share of the time.
         "load_average": round(os.getloadavg()[0], 2),
+        **json.loads(os.environ.get(HANDED_ON, "{}")),
     }
+
+
+def measure_peaks():
+    """Measure the machine's fastest matrix product, in a process of its own.
+
+    Returns
+    -------
+    dict of str to float
+        GFLOP/s by kind of number, see ``matrix_peak.py``.
+    """
+    command = [sys.executable, str(ROOT / "benchmarks" / "matrix_peak.py")]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def list_rows(measured, *, group="", notes=None):
@@ -178,7 +231,10 @@ def make_report(title, rows, *, rounds, labels, digits, ratio_to="", machine=Non
         "commit": commit or "not known",
         "rounds": rounds,
         "machine": machine or describe_machine(),
-        "labels": labels,
+        # What no side has was not to be had on this machine.
+        "labels": {
+            name: label for name, label in labels.items() if any(name in row["figures"] for row in rows)
+        },
         "digits": digits,
         "ratio_to": ratio_to,
         "rows": rows,
@@ -235,7 +291,10 @@ def finish(report, path=None):
     """
     machine = report["machine"]
     print(f"\n{report['title']}\n{machine['processor']}, {machine['cores']} cores, ", end="")
-    print(f"load average {machine['load_average']:.1f}; medians of {report['rounds']} (lowest to highest)\n")
+    print(f"load average {machine['load_average']:.1f}; medians of {report['rounds']} (lowest to highest)")
+    for kind, peak in machine.get("peak_gflops", {}).items():
+        print(f"largest matrix product in {kind}: {peak:.0f} GFLOP/s")
+    print()
     table = tabulate(report)
     widths = {key: max(len(key), *(len(cells[key]) for cells in table)) for key in table[0]}
     for cells in ({key: key for key in widths}, *table):

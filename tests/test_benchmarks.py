@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,86 @@ def test_sides_take_turns(side_by_side):
         "a": {"x": {"median": 2, "low": 0, "high": 4}},
         "b": {"x": {"median": 3, "low": 1, "high": 5}},
     }
+
+
+def test_memory_is_that_of_each_call(side_by_side):
+    """A call of 200 MB between two small ones, where the system tells."""
+    if not side_by_side.reset_memory_mark():
+        pytest.skip("THIS SYSTEM doesn't tell the memory of a call")
+    sizes = {"before": 1, "large": 200_000_000, "after": 1}
+    found = side_by_side.by_turns(
+        {side: lambda size=size: {"x": len(bytearray(b"1") * size)} for side, size in sizes.items()},
+        2,
+        memory=True,
+        show=lambda line, flush: None,
+    )
+    before, large, after = (found[side]["megabytes"]["median"] for side in sizes)
+    assert large - before == pytest.approx(200, abs=20)
+    assert after == pytest.approx(before, abs=20)
+
+
+def test_memory_that_the_system_does_not_tell_has_no_column(side_by_side, monkeypatch):
+    monkeypatch.setattr(side_by_side, "reset_memory_mark", lambda: False)
+    measured = side_by_side.by_turns(
+        {"ours": lambda: {"x": 1.0}}, 1, memory=True, show=lambda line, flush: None
+    )
+    labels = {"x": "time, s", "megabytes": "memory, MB"}
+    rows = side_by_side.list_rows(measured)
+    report = side_by_side.make_report(
+        "A title", rows, rounds=1, labels=labels, digits={"x": 0, "megabytes": 0}
+    )
+    assert side_by_side.tabulate(report) == [{"side": "ours", "time, s": "1"}]
+
+
+def test_what_was_handed_on_about_the_machine_stands_in_the_report(side_by_side, monkeypatch):
+    own = side_by_side.describe_machine()
+    assert own["load_average"] == pytest.approx(os.getloadavg()[0], abs=1)
+    assert "peak_gflops" not in own
+    handed_on = {"load_average": 77.5, "peak_gflops": {"float32": 100.0}}
+    monkeypatch.setenv(side_by_side.HANDED_ON, json.dumps(handed_on))
+    assert side_by_side.describe_machine() == own | handed_on
+
+
+def test_the_machine_is_measured_once_before_all_benchmarks(monkeypatch, capsys):
+    run_all, order = load("run_all"), []
+
+    def measure_peaks():
+        order.append("peak")
+        return {"float32": 100.0}
+
+    def run_one(command, *, env, **options):
+        order.append(Path(command[1]).stem)
+        machines.append(json.loads(env[run_all.HANDED_ON]))
+        monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 9.0, 9.0))
+        return subprocess.CompletedProcess(command, 0)
+
+    machines = []
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.25, 3.0, 4.0))
+    monkeypatch.setattr(run_all, "measure_peaks", measure_peaks)
+    monkeypatch.setattr(subprocess, "run", run_one)
+    monkeypatch.setattr(sys, "argv", ["run_all.py"])
+    run_all.main()
+    assert order == ["peak", *run_all.BENCHMARKS]
+    assert machines == [{"load_average": 0.25, "peak_gflops": {"float32": 100.0}}] * len(run_all.BENCHMARKS)
+    assert "spoil" not in capsys.readouterr().err
+
+
+def test_benchmarks_go_on_without_a_peak(monkeypatch, capsys):
+    run_all, machines = load("run_all"), []
+
+    def measure_peaks():
+        raise subprocess.CalledProcessError(1, "matrix_peak.py")
+
+    def run_one(command, *, env, **options):
+        machines.append(json.loads(env[run_all.HANDED_ON]))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(run_all, "measure_peaks", measure_peaks)
+    monkeypatch.setattr(subprocess, "run", run_one)
+    monkeypatch.setattr(sys, "argv", ["run_all.py", "--only", "ode"])
+    run_all.main()
+    assert [list(machine) for machine in machines] == [["load_average"]]
+    assert "could not be measured" in capsys.readouterr().err
 
 
 def test_the_results_of_each_side_are_its_own_and_of_one_run(monkeypatch, tmp_path):
