@@ -36,13 +36,18 @@ def main():
             side: lambda side=side, name=name: time_side(side, name, images, masks, options)
             for side in (PLAIN, OURS, OURS_XLA)
         }
-        rows += list_rows(by_turns(sides, options.rounds), group=name_network(name))
+        rows += list_rows(by_turns(sides, options.rounds, memory=True), group=name_network(name))
     report = make_report(
         f"A training step: {options.size} pixels, {options.filters} filters, batches of {options.batch}",
         rows,
         rounds=options.rounds,
-        labels={"step_s": "a step, s", "start_s": "until the first step, s"},
-        digits={"step_s": 3, "start_s": 1},
+        labels={
+            "step_s": "a step, s",
+            "waiting": "waiting for images, %",
+            "start_s": "until the first step, s",
+            "megabytes": "memory, MB",
+        },
+        digits={"step_s": 3, "waiting": 1, "start_s": 1, "megabytes": 0},
         ratio_to=PLAIN,
         machine=machine,
     )
@@ -116,6 +121,39 @@ class EpochTimes(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self.start)
 
 
+def time_waits(model):
+    """Have a network's training take the time that each step waits for its batch.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From then on its step takes the batch out of the pipeline first, and then learns from it. In Keras's
+        own step TensorFlow does both in one, and no callback sees the moment between them.
+
+    Returns
+    -------
+    list of float
+        Seconds, one more with each step.
+    """
+    import tensorflow as tf
+
+    waits = []
+
+    def make_train_function(force=False):
+        learn = tf.function(model.train_step, jit_compile=model.jit_compile, reduce_retracing=True)
+
+        def take_and_learn(iterator):
+            start = time.perf_counter()
+            batch = next(iterator)
+            waits.append(time.perf_counter() - start)
+            return learn(batch)
+
+        model.train_function = take_and_learn
+
+    model.make_train_function = make_train_function
+    return waits
+
+
 def time_side(side, name, images, masks, options):
     """Train a fresh network for two epochs.
 
@@ -130,12 +168,14 @@ def time_side(side, name, images, masks, options):
     Returns
     -------
     dict of str to float
-        "step_s", seconds a step of the second epoch; "start_s", seconds of the first epoch beyond those of
-        the second, which is what building the step takes.
+        "step_s", seconds a step of the second epoch; on TensorFlow "waiting", per cent of that epoch that the
+        network waited for batches, the first one included, for which nothing is ready yet; "start_s",
+        seconds of the first epoch beyond those of the second, which is what building the step takes.
     """
     keras.utils.clear_session(free_memory=True)
     keras.utils.set_random_seed(0)
     model = build_network(name, (options.size, options.size, 3), N_CLASSES, base_filters=options.filters)
+    waits = time_waits(model) if keras.backend.backend() == "tensorflow" else []
     optimizer, loss = keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy()
     if side == PLAIN:
         batch = np.arange(options.batch * options.steps) % len(images)
@@ -168,7 +208,8 @@ def time_side(side, name, images, masks, options):
             progress=False,
         )
         first, second = history["seconds"]
-    return {"step_s": second / options.steps, "start_s": first - second}
+    figures = {"step_s": second / options.steps, "start_s": first - second}
+    return figures | ({"waiting": 100 * sum(waits[-options.steps :]) / second} if waits else {})
 
 
 if __name__ == "__main__":

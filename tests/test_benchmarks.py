@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -326,6 +327,32 @@ def test_joined_tiles_are_the_image_within_its_padding(released_tool):
     assert not joined.any()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_network_that_waits_for_its_images_is_found_out(workers):
+    """A batch takes 50 ms to make, and the network learns from it in far less."""
+    training = load("training")
+    keras = training.keras
+
+    class Slow(keras.utils.PyDataset):
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, step):
+            time.sleep(0.05)
+            return np.zeros((2, 8, 8, 3), "float32"), np.zeros((2, 8, 8), "uint8")
+
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 1, activation="softmax")])
+    waits, times = training.time_waits(model), training.EpochTimes()
+    model.compile(loss="sparse_categorical_crossentropy")
+    before = model.get_weights()
+    model.fit(Slow(workers=workers), epochs=2, verbose=0, callbacks=[times])
+    assert any((old != new).any() for old, new in zip(before, model.get_weights(), strict=True))
+    assert len(waits) == 12
+    # Six batches, two at a time at best.
+    assert sum(waits[6:]) > 0.12
+    assert sum(waits[6:]) < times.seconds[1]
+
+
 def test_training_steps_are_timed_on_all_sides(monkeypatch, tmp_path, capsys):
     small = ["--size=64", "--filters=2", "--steps=2", "--batch=2"]
     report = run(monkeypatch, tmp_path / "a.json", "training", *small, "--networks=unet")
@@ -333,4 +360,5 @@ def test_training_steps_are_timed_on_all_sides(monkeypatch, tmp_path, capsys):
     assert {row["group"] for row in report["rows"]} == {"U-Net"}
     steps = [row["figures"]["step_s"]["median"] for row in report["rows"]]
     assert min(steps) > 0
+    assert all(0 < row["figures"]["waiting"]["median"] < 100 for row in report["rows"])
     assert capsys.readouterr().out.splitlines()[-1].split()[-1] == f"{steps[2] / steps[0]:.2f}"
