@@ -21,8 +21,8 @@ def _beside_each_other(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+def load(name, folder="benchmarks"):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -325,6 +325,92 @@ def test_joined_tiles_are_the_image_within_its_padding(released_tool):
     np.testing.assert_array_equal(joined[100:230, 100:350], image[..., 0])
     joined[100:230, 100:350] = 0
     assert not joined.any()
+
+
+def hand_made(side_by_side, sides, *, ratio_to="", **machine):
+    """Make a report by hand: each side with its figures, three values of each."""
+    rows = [
+        {
+            "group": "",
+            "side": side,
+            "figures": {name: side_by_side.spread(values) for name, values in figures.items()},
+            "note": "",
+        }
+        for side, figures in sides.items()
+    ]
+    names = {name: name for row in rows for name in row["figures"]}
+    report = side_by_side.make_report(
+        "A title", rows, rounds=3, labels=names, digits=dict.fromkeys(names, 1), ratio_to=ratio_to
+    )
+    return report | {"machine": report["machine"] | machine}
+
+
+@pytest.mark.parametrize(
+    ("ours", "sentence"),
+    [
+        (10.0, "is 16.0 times as fast as the released tool; wanted: at least 16 times; met."),
+        (12.5, "is 12.8 times as fast as the released tool; wanted: at least 16 times; **not met**."),
+    ],
+)
+def test_speed_is_held_against_that_of_the_released_tool(side_by_side, ours, sentence):
+    count, speed = load("count"), load("speed", "workflow")
+    sides = {
+        count.RELEASED: {"seconds": [160.0, 500.0, 1.0]},
+        count.PLAIN: {"seconds": [1.0] * 3},
+        count.OURS: {"seconds": [ours, 1.0, 500.0]},
+    }
+    report = hand_made(side_by_side, sides)
+    assert speed.hold_against_bars("count", report) == f"`bloodcells count` {sentence}"
+    report["rows"] = report["rows"][1:]
+    assert "not tested" in speed.hold_against_bars("count", report)
+
+
+@pytest.mark.parametrize(
+    ("time", "megabytes", "measured", "verdicts"),
+    [
+        # 3 GiB are 3221 MB, and 2 s a megapixel may become 2.2.
+        (2.19, 3220, "1.09 times as long as with 5, and memory is 3.00 GiB", "met, memory met"),
+        (1.0, 3222, "0.50 times as long as with 5, and memory is 3.00 GiB", "met, memory **not met**"),
+        (2.5, 1000, "1.25 times as long as with 5, and memory is 0.93 GiB", "**not met**, memory met"),
+    ],
+)
+def test_the_largest_image_is_held_against_the_smallest(side_by_side, time, megabytes, measured, verdicts):
+    speed = load("speed", "workflow")
+    sides = {
+        "5 megapixels": {"per_megapixel": [2.0, 1.0, 9.0], "megabytes": [500.0] * 3},
+        "20 megapixels": {"per_megapixel": [7.0] * 3, "megabytes": [9000.0] * 3},
+        # Of memory the highest counts.
+        "100 megapixels": {"per_megapixel": [time, 0.1, 9.0], "megabytes": [500.0, megabytes, 600.0]},
+    }
+    wanted = "wanted: at most 1.1 times up to 100 megapixels, and less than 3 GiB there"
+    found = speed.hold_against_bars("scaling", hand_made(side_by_side, sides))
+    assert found == f"With 100 megapixels one of them takes {measured}; {wanted}; time {verdicts}."
+    del sides["100 megapixels"]
+    found = speed.hold_against_bars("scaling", hand_made(side_by_side, sides))
+    assert found == f"The largest image has 20 megapixels; {wanted}; not tested."
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(60.0, "met"), (45.2, "**not met**")])
+def test_the_network_is_held_against_the_peak(side_by_side, share, verdict):
+    speed = load("speed", "workflow")
+    sides = {"ours": {"share": [share] * 3}, "another": {"share": [99.0] * 3}}
+    assert speed.hold_against_bars("inference", hand_made(side_by_side, sides, ratio_to="ours")) == (
+        f"As `bloodcells count` runs it, the network reaches {share:.0f} % of the float32 peak; "
+        f"wanted: 60 %; {verdict}."
+    )
+
+
+def test_the_page_gives_the_load_and_the_sentence(side_by_side, tmp_path):
+    speed = load("speed", "workflow")
+    sides = {"ours": {"share": [45.0] * 3}, "another": {"share": [99.0] * 3}}
+    for name in ("inference", "ode"):
+        report = hand_made(side_by_side, sides, ratio_to="ours", load_average=0.123)
+        (tmp_path / f"{name}.json").write_text(json.dumps(report))
+        lines = speed.speed_section(name, tmp_path, results=tmp_path).splitlines()
+        assert "; load average 0.1 before the benchmarks began; medians" in lines[0]
+        assert lines[-1].startswith("Made by ")
+        assert ("wanted: 60 %" in lines[-3]) == (name == "inference")
+        assert lines[-2] == ""
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -10,9 +10,20 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 BENCHMARKS = ("count", "scaling", "inference", "counters", "training", "ode", "book")
 
+# What this project set itself to reach.
+TIMES_FASTER = 16
+"""Than the tool that gharbi2023 released, at least."""
+MEGAPIXELS = 100
+"""Up to which the time of a megapixel must not grow, and memory must stay below its bar."""
+GROWTH = 1.1
+"""Of the time of a megapixel, from the smallest image to the largest; more is not linear any more."""
+GIBIBYTES = 3
+PEAK_SHARE = 60
+"""Of the float32 peak, per cent, that the network should reach."""
+
 
 def speed_section(name, out, *, results=RESULTS):
-    """Write what a benchmark found: on which machine, a picture, a table.
+    """Write what a benchmark found: on which machine, a picture, a table, and whether that is enough.
 
     Parameters
     ----------
@@ -41,8 +52,10 @@ def speed_section(name, out, *, results=RESULTS):
     report = json.loads(path.read_text(encoding="utf-8"))
     machine = report["machine"]
     peaks = machine.get("peak_gflops", {})
+    load = machine.get("load_average")
     facts = [
         f"{report['title']}; {machine['processor']}, {machine['cores']} cores",
+        *([f"load average {load:.1f} before the benchmarks began"] if load is not None else []),
         f"medians of {report['rounds']} (lowest to highest)",
         *(f"largest matrix product in {kind}: {peak:.0f} GFLOP/s" for kind, peak in peaks.items()),
         f"commit `{report['commit']}`",
@@ -64,9 +77,70 @@ def speed_section(name, out, *, results=RESULTS):
             "```",
             "",
             markdown_table(pd.DataFrame(tabulate(report))),
+            *([f"{sentence}\n"] if (sentence := hold_against_bars(name, report)) else []),
             f"Made by `{report['command']}`.",
         ]
     )
+
+
+def hold_against_bars(name, report):
+    """Say whether a benchmark's figures reach what was wanted.
+
+    Parameters
+    ----------
+    name : str
+        One of `BENCHMARKS`.
+    report : dict
+        See ``benchmarks/side_by_side.py``.
+
+    Returns
+    -------
+    str
+        A sentence, from medians, of memory from the highest; "" for benchmarks without a bar.
+    """
+    rows = {row["side"]: row["figures"] for row in report["rows"]}
+    if name == "count":
+        return _compare_with_released_tool(rows)
+    if name == "scaling":
+        return _compare_sizes({int(side.split()[0]): figures for side, figures in rows.items()})
+    if name == "inference":
+        share = rows[report["ratio_to"]]["share"]["median"]
+        return (
+            f"As `bloodcells count` runs it, the network reaches {share:.0f} % of the float32 peak; "
+            f"wanted: {PEAK_SHARE} %; {_verdict(share >= PEAK_SHARE)}."
+        )
+    return ""
+
+
+def _compare_with_released_tool(rows):
+    if not {"bloodcells count", "released tool"} <= set(rows):
+        return f"Wanted: {TIMES_FASTER} times as fast as the released tool; not tested, for want of both."
+    ours, theirs = (rows[side]["seconds"]["median"] for side in ("bloodcells count", "released tool"))
+    return (
+        f"`bloodcells count` is {theirs / ours:.1f} times as fast as the released tool; "
+        f"wanted: at least {TIMES_FASTER} times; {_verdict(theirs / ours >= TIMES_FASTER)}."
+    )
+
+
+def _compare_sizes(sizes):
+    """Compare the largest image with the smallest; `sizes` maps megapixels to figures."""
+    smallest, largest = min(sizes), max(sizes)
+    wanted = (
+        f"wanted: at most {GROWTH:g} times up to {MEGAPIXELS} megapixels, and less than {GIBIBYTES} GiB there"
+    )
+    if smallest == largest or largest < MEGAPIXELS:
+        return f"The largest image has {largest} megapixels; {wanted}; not tested."
+    growth = sizes[largest]["per_megapixel"]["median"] / sizes[smallest]["per_megapixel"]["median"]
+    memory = sizes[largest]["megabytes"]["high"] * 1e6 / 2**30
+    return (
+        f"With {largest} megapixels one of them takes {growth:.2f} times as long as with {smallest}, and "
+        f"memory is {memory:.2f} GiB; {wanted}; time {_verdict(growth <= GROWTH)}, "
+        f"memory {_verdict(memory < GIBIBYTES)}."
+    )
+
+
+def _verdict(is_met):
+    return "met" if is_met else "**not met**"
 
 
 def _draw(report, path):
