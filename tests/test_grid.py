@@ -17,7 +17,9 @@ import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
 
+from bloodcells import count_command, image_io
 from bloodcells.errors import UserError
 from bloodcells.paths import ROOT
 
@@ -33,8 +35,9 @@ with open("calls.jsonl", "a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
 trouble = pathlib.Path("fails-once", out.name.split("-")[0])
 if trouble.exists():
+    said = trouble.read_text()
     trouble.unlink()
-    sys.exit("Traceback (most recent call last): a fault that passes")
+    sys.exit(said or "Traceback (most recent call last): a fault that passes")
 if command == "run":
     pairs = {sys.argv[i + 1]: sys.argv[i + 2] for i, word in enumerate(sys.argv) if word == "-p"}
     first = int(pairs.get("seed", 0))
@@ -348,6 +351,49 @@ def test_slides_are_counted_in_chunks_and_those_that_fail_are_listed(checkout):
     make_slides(checkout, "f.png")
     snakemake(checkout, "slides", config=config)
     assert [call[1 : call.index("--out")] for call in calls(checkout)] == [["slides/e.png", "slides/f.png"]]
+
+
+def run_out_of_memory(*arguments):
+    raise MemoryError
+
+
+@pytest.mark.parametrize("where", [(count_command, "read_image"), (image_io, "_decode")])
+def test_a_chunk_for_which_memory_was_too_small_is_counted_again(
+    checkout, stand_in_networks, tmp_path, monkeypatch, where
+):
+    """In the words of `bloodcells count` itself, while it decodes an image and later on."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    complaints = []
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, run_out_of_memory)
+        done = count_command.count_files(
+            [tmp_path / "a.png"],
+            cells=("rbc",),
+            method="auto",
+            cell_radius=18,
+            pixel_size_um=None,
+            output_dir=tmp_path / "out",
+            exclude_border=False,
+            overwrite=False,
+            n_threads=1,
+            complain=complaints.append,
+            networks={"rbc": stand_in_networks["rbc"]},
+        )
+    assert not done
+    make_slides(checkout, "a.png", "b.png")
+    (checkout / "fails-once" / "00000").write_text(f"bloodcells: {complaints[0]}")
+    snakemake(checkout, "slides", config={"slides": "slides", "chunk": 1})
+    groups = [call[1 : call.index("--out")] for call in calls(checkout)]
+    assert groups == [["slides/a.png"], ["slides/a.png"], ["slides/b.png"]]
+    assert len(read_table(checkout / "runs" / "slides" / "counts.csv")) == 2
+
+
+def test_folders_may_have_a_blank_in_their_names(checkout):
+    config = {"mode": "workstation", "chapters": "04", "runs": "runs/my grid"}
+    snakemake(checkout, "grid", config=config)
+    out = "runs/my grid/04_whole/workstation/whole"
+    assert calls(checkout) == [["run", "04_whole", "--mode", "workstation", "--out", out]]
+    assert len(read_table(checkout / "runs" / "my grid" / "workstation.csv")) == 1
 
 
 def test_chunks_change_their_name_with_their_images(workflow, checkout):

@@ -3,6 +3,7 @@
 #   snakemake --profile workflow/profiles/slurm --config mode=full -- grid
 #   snakemake --profile workflow/profiles/slurm --config slides=/data/slides -- slides
 import functools
+import shlex
 
 # Outputs are but marks: what is run and counted lies beside them, in folders that outlive a job that failed, and
 # that Snakemake doesn't carry around where it knows no shared file system.
@@ -87,8 +88,9 @@ use rule execute_chapter as train_part with:
         # A folder of its own, so that no two jobs want one lock. It stays when a job fails: the next attempt goes on
         # from the last epoch.
         how=lambda wildcards: (
-            f"--mode {MODE} --out {GRID['runs']}/{wildcards.chapter}/{MODE}/{wildcards.part} "
-            + grid_part(wildcards).options()
+            f"--mode {MODE} --out "
+            + shlex.quote(f"{GRID['runs']}/{wildcards.chapter}/{MODE}/{wildcards.part}")
+            + f" {grid_part(wildcards).options()}"
         ),
         code=lambda wildcards: grid_digest(wildcards.chapter),
     threads: 4
@@ -124,12 +126,14 @@ rule count_chunk:
         runtime=240,
     message:
         "Counting chunk {wildcards.chunk}"
-    # Status 1: some image can't be counted, and no later attempt would change that; but so ends a crash, too.
+    # Status 1: some image can't be counted, and no later attempt would change that; but so ends a crash, too, and where
+    # the memory was too small the next attempt has more.
     shell:
         "mkdir -p {params.folder:q} && "
         "{BLOODCELLS} count {params.images:q} --out {params.folder:q} --threads {threads} --overwrite "
         "{GRID[count_options]} 2> {params.folder:q}.txt || "
-        "{{ [ $? -eq 1 ] && ! grep -q '^Traceback' {params.folder:q}.txt; }}"
+        "{{ [ $? -eq 1 ] && ! grep -Eq '^Traceback|too large for the (free memory|memory that is free)' "
+        "{params.folder:q}.txt; }}"
 
 
 rule slides:
