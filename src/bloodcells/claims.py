@@ -104,7 +104,7 @@ def load(chapter=None, *, path=CLAIMS):
     """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path.name} can't be read as YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(found, list) or not all(isinstance(claim, dict) for claim in found):
         raise UserError(f"{path.name}: expected a list of claims, each a mapping of its fields.")

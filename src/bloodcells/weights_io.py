@@ -85,4 +85,7 @@ def load_weights(model, path, *, cure):
         model.load_weights(path)
     except (ValueError, KeyError) as error:
         raise UserError(f"{path} has the weights of another network; {cure}.") from error
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} can't be read as weights ({reason}); {cure}.") from error
     return bytes(sealed[-_DIGITS:]).decode()
