@@ -57,12 +57,13 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# One call, so that the last lines are the summary of everything. The notebooks come last: they take longest.
+# One call, so that the last lines are the summary of everything. A file stays in one process, as a notebook must; files
+# are handed out in this order.
 test: install
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory book
 	@$(MAKE) --no-print-directory chromium
-	$(BIN)/python -m pytest src tests notebooks -m "not long" \
+	$(BIN)/python -m pytest notebooks src tests -m "not long" -n $(CORES) --dist loadfile \
 	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 test-long: install
