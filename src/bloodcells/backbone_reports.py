@@ -180,8 +180,8 @@ def comparison_table(scores, arms, *, source="blood"):
     Returns
     -------
     pandas.DataFrame
-        Indexed by target and network, columns by loss and score; text, means over seeds, with "missing" where
-        there is no run and "" where no arm is asked for.
+        Indexed by target and network, columns by loss and score; text, means over seeds, of Dice with the
+        range, with "missing" where there is no run and "" where no arm is asked for.
     """
     rows = {}
     for arm in arms:
@@ -190,7 +190,10 @@ def comparison_table(scores, arms, *, source="blood"):
         row = rows.setdefault((target, str(method)), {})
         runs = _runs(scores, name, target)
         for column, digits in (("precision", 4), ("dice", 4), ("epochs", 1)):
-            text = f"{runs[column].astype(float).mean():.{digits}f}" if len(runs) else "missing"
+            values = runs[column].astype(float) if len(runs) else pd.Series(dtype=float)
+            text = f"{values.mean():.{digits}f}" if len(values) else "missing"
+            if column == "dice" and len(values) > 1:
+                text += f" ({values.min():.3f} to {values.max():.3f})"
             row[LOSSES[method.loss], "Dice" if column == "dice" else column] = text
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
     table.index = pd.MultiIndex.from_tuples(rows, names=["target", "network"])
