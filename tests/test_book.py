@@ -319,10 +319,22 @@ def test_wide_figures_scroll_on_a_phone(open_page, path):
     )
     assert figures
     for figure in figures:
-        assert figure["wide"] == (figure["drawn"] >= 900)
+        assert figure["wide"] == (figure["drawn"] >= 1800)
         assert figure["focus"] == (0 if figure["wide"] else -1)
         assert (figure["shown"] > 1.5 * PHONE["width"]) == figure["wide"]
         assert figure["caption"] < PHONE["width"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_figures_are_sharp_on_dense_screens(open_page, path):
+    """Two pixels of the screen for one of the page want two pixels of the picture."""
+    page = open_page(path, DESKTOP)
+    ratios = page.locator("article figure img").evaluate_all(
+        "images => images.map(image => image.naturalWidth / image.getBoundingClientRect().width)"
+    )
+    assert ratios
+    assert min(ratios) > 1.9
 
 
 @pytest.mark.browser

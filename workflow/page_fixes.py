@@ -23,12 +23,16 @@ REDIRECT = """\
 </html>
 """
 
-# Pixels: more than twice the width of a phone, at which a figure's words can't be read any more.
+# Pixels of a figure for one of the page, so that it is sharp on screens of high density.
+DENSITY = 2
+# Pixels of the page: more than twice the width of a phone, at which a figure's words can't be read any more.
 WIDE = 900
 
 
-def mark_wide_figures(app, doctree, docname):
-    """Give chapters' figures that fill the column the class "wide": on a phone they scroll, see book.css.
+def size_figures(app, doctree, docname):
+    """Give chapters' figures their width, or, where they fill the column, the class "wide".
+
+    Wide ones scroll on a phone, see book.css.
 
     Parameters
     ----------
@@ -44,8 +48,11 @@ def mark_wide_figures(app, doctree, docname):
             path = Path(app.srcdir, image["uri"])
             if path.suffix.lower() in (".png", ".jpg", ".jpeg") and path.is_file():
                 with Image.open(path) as opened:
-                    if opened.width >= WIDE:
-                        figure["classes"].append("wide")
+                    width = opened.width // DENSITY
+                if width >= WIDE:
+                    figure["classes"].append("wide")
+                else:
+                    image["width"] = f"{width}px"
 
 
 def mend_page(app, pagename, templatename, context, doctree):
@@ -106,7 +113,7 @@ def setup(app):
     dict
         What Sphinx wants to know about an extension.
     """
-    app.connect("doctree-resolved", mark_wide_figures)
+    app.connect("doctree-resolved", size_figures)
     app.connect("html-page-context", mend_page, priority=900)
     # Before the table of contents writes an index of its own.
     app.connect("build-finished", write_redirect, priority=100)

@@ -257,7 +257,7 @@ def result_picture(out):
         return "No score of a paper has a record beside it yet."
     plots.use_book_style()
     figure = plots.plot_printed_and_ours(table)
-    figure.savefig(out / "_static" / "printed_and_ours.png", dpi=150)
+    figure.savefig(out / "_static" / "printed_and_ours.png", dpi=200)
     plt.close(figure)
     tested = table[table["verdict"] != "not tested"]
     agree = tested["verdict"].isin(["reproduced", "partly"])
