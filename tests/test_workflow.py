@@ -1,7 +1,9 @@
 """The build graph: what a chapter depends on, what is staged, and what is executed again."""
 
+import base64
 import fcntl
 import importlib
+import io
 import json
 import os
 import shutil
@@ -9,9 +11,11 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from bloodcells.datasets import CELL_TYPES
 from bloodcells.paths import ROOT
@@ -255,6 +259,23 @@ def test_captions_tell_the_mode_and_the_data_of_the_run(workflow, tags, record, 
     page = workflow.stage.page_of(new_notebook(cells=cells))
     caption = page.cells[1].metadata["mystnb"]["figure"]["caption"]
     assert caption == f"Cells. {shown}."
+
+
+def test_photographs_become_jpeg_and_plots_stay_png(workflow):
+    """Noise is heavy as PNG and lighter as JPEG; an even picture is light at once."""
+    noise = np.random.default_rng(0).normal(128, 20, (500, 500, 3)).clip(0, 255).astype(np.uint8)
+    outputs = []
+    for pixels in (noise, np.full((500, 500, 3), 200, np.uint8)):
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "PNG")
+        picture = base64.b64encode(stream.getvalue()).decode()
+        outputs.append(new_output("display_data", data={"image/png": picture, "text/plain": "<Figure>"}))
+    page = workflow.stage.page_of(new_notebook(cells=[new_code_cell("plot()", outputs=outputs)]))
+    heavy, light = page.cells[0].outputs
+    assert set(heavy.data) == {"image/jpeg", "text/plain"}
+    assert set(light.data) == {"image/png", "text/plain"}
+    with Image.open(io.BytesIO(base64.b64decode(heavy.data["image/jpeg"]))) as picture:
+        assert np.abs(np.asarray(picture, float) - noise).mean() < 10
 
 
 def test_stripping_keeps_only_the_outputs_that_are_checked(workflow):

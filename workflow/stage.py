@@ -6,7 +6,9 @@ or the book's configuration.
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -16,6 +18,7 @@ import nbformat
 import pandas as pd
 import yaml
 from dependencies import toc_notebooks
+from PIL import Image
 from speed import BENCHMARKS, speed_section
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -443,6 +446,29 @@ def is_drawn(notebook):
 
 
 _NO_RECORD = "none yet"
+_HEAVY = 300_000
+"""Bytes of a picture that is tried as JPEG: photographs are, plots are not."""
+
+
+def lighten(png):
+    """Turn a heavy picture into JPEG, if that makes much of a difference.
+
+    Parameters
+    ----------
+    png : bytes
+
+    Returns
+    -------
+    bytes or None
+        JPEG; None where the picture is light, or hardly lighter so: lines and letters stay as they are.
+    """
+    if len(png) < _HEAVY:
+        return None
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        # Full resolution of colours too: thin outlines are drawn in them.
+        picture.convert("RGB").save(stream, "JPEG", quality=85, subsampling=0, optimize=True)
+    return stream.getvalue() if stream.tell() < len(png) / 2 else None
 
 
 def page_of(notebook):
@@ -450,6 +476,7 @@ def page_of(notebook):
 
     Every figure's caption gets the mode and the data of the run, which the chapter's run card tells. A figure
     that shows the record where there is one is tagged ``record``; its caption gets the modes of that.
+    Photographs become JPEG.
 
     Parameters
     ----------
@@ -467,6 +494,10 @@ def page_of(notebook):
     facts = {}
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
+            png = output.get("data", {}).get("image/png")
+            if png and (jpeg := lighten(base64.b64decode(png))):
+                del output["data"]["image/png"]
+                output["data"]["image/jpeg"] = base64.b64encode(jpeg).decode()
             for kind in [kind for kind in output.get("data", {}) if kind.startswith(PRIVATE)]:
                 facts |= output["data"].pop(kind)
     # A caption is written before it is known what the chapter will run on.
