@@ -413,9 +413,8 @@ def test_the_page_gives_the_load_and_the_sentence(side_by_side, tmp_path):
         assert lines[-2] == ""
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_network_that_waits_for_its_images_is_found_out(workers):
-    """A batch takes 50 ms to make, and the network learns from it in far less."""
+def test_a_network_that_waits_for_its_images_is_found_out():
+    """A batch takes a fifth of a second to make, and the network learns from it in far less."""
     training = load("training")
     keras = training.keras
 
@@ -424,18 +423,18 @@ def test_a_network_that_waits_for_its_images_is_found_out(workers):
             return 6
 
         def __getitem__(self, step):
-            time.sleep(0.05)
+            time.sleep(0.2)
             return np.zeros((2, 8, 8, 3), "float32"), np.zeros((2, 8, 8), "uint8")
 
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 1, activation="softmax")])
     waits, times = training.time_waits(model), training.EpochTimes()
     model.compile(loss="sparse_categorical_crossentropy")
     before = model.get_weights()
-    model.fit(Slow(workers=workers), epochs=2, verbose=0, callbacks=[times])
+    model.fit(Slow(workers=0), epochs=2, verbose=0, callbacks=[times])
     assert any((old != new).any() for old, new in zip(before, model.get_weights(), strict=True))
     assert len(waits) == 12
-    # Six batches, two at a time at best.
-    assert sum(waits[6:]) > 0.12
+    # Six batches take 1.2 s; one is made ahead, and others while the network is busy for whatever reason.
+    assert sum(waits[6:]) > 0.5
     assert sum(waits[6:]) < times.seconds[1]
 
 
