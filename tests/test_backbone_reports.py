@@ -68,7 +68,7 @@ def test_speed_says_where_the_level_was_not_reached():
 def test_comparison_means_seeds_and_marks_what_is_missing():
     table = comparison_table(SCORES, ["unet_ce/nucleus", "unet_dice/nucleus", "resnet50_dice/cytoplasm"])
     row = table.loc["nucleus", "U-Net"]
-    assert row["cross-entropy"].tolist() == ["0.9100", "0.8600 (0.850 to 0.870)", "11.5"]
+    assert row["cross-entropy"].tolist() == ["0.9100", "0.8600 (0.850\xa0to\xa00.870)", "11.5"]
     assert row["Dice loss"].tolist() == ["missing"] * 3
     other = table.loc["cytoplasm", "ResNet-50 (white cells)"]
     assert other["Dice loss", "Dice"] == "0.6500"

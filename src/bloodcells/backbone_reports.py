@@ -193,7 +193,8 @@ def comparison_table(scores, arms, *, source="blood"):
             values = runs[column].astype(float) if len(runs) else pd.Series(dtype=float)
             text = f"{values.mean():.{digits}f}" if len(values) else "missing"
             if column == "dice" and len(values) > 1:
-                text += f" ({values.min():.3f} to {values.max():.3f})"
+                # In a narrow column the range stays in one line.
+                text += f" ({values.min():.3f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{values.max():.3f})"
             row[LOSSES[method.loss], "Dice" if column == "dice" else column] = text
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
     table.index = pd.MultiIndex.from_tuples(rows, names=["target", "network"])
