@@ -3,7 +3,7 @@
 The shipped network of red cells, and the same in Keras, over one image of the size that it gets to see of a
 photograph of five megapixels; see README.md. OpenVINO takes part where it is installed.
 
-    python benchmarks/inference.py [--rounds 5] [--tile 656] [--json FILE]
+    python benchmarks/inference.py [--rounds 5] [--tile 324] [--json FILE]
 """
 
 import argparse
@@ -19,6 +19,7 @@ from side_by_side import by_turns, describe_machine, finish, list_rows, make_rep
 
 from bloodcells.models.dounet import MARGIN, build_dounet
 from bloodcells.networks import WEIGHTS, open_onnx
+from bloodcells.smear import TILE_SIZE
 from bloodcells.tiling import choose_output_size, predict_tiled
 
 SHAPE = 972, 1296
@@ -38,7 +39,7 @@ def main():
     work = {}  # GFLOP of the network over all tiles
 
     def run(side):
-        predict, tile, batch = sides[side]
+        predict, tile, batch, _ = sides[side]
         start = time.perf_counter()
         predict_tiled(predict, image, output_size=tile, margin=MARGIN, batch_size=batch)
         seconds = time.perf_counter() - start
@@ -49,9 +50,9 @@ def main():
             "share": 100 * rate / peaks["float32"],
         }
 
-    for side, (predict, tile, batch) in sides.items():
+    for side, (predict, tile, batch, n_filters) in sides.items():
         n_tiles = -(-image.shape[0] // tile[0]) * -(-image.shape[1] // tile[1])
-        work[side] = n_tiles * count_operations(tile) / 1e9
+        work[side] = n_tiles * count_operations(tile, n_filters) / 1e9
         # Once before anything is timed: the first call traces, compiles and allocates.
         predict_tiled(predict, image, output_size=tile, margin=MARGIN, batch_size=batch)
     measured = by_turns({side: lambda side=side: run(side) for side in sides}, options.rounds, memory=True)
@@ -75,6 +76,11 @@ def main():
 FILTERS = 16
 """Of the first level of the shipped networks."""
 
+PAPER_FILTERS = 32
+"""Of the networks that gharbi2023 released."""
+
+PAPER_SIDE = f"Keras, the paper's {PAPER_FILTERS} filters"
+
 
 def list_sides(options):
     """List what is compared: one thing changed at a time, from how `bloodcells count` does it.
@@ -86,13 +92,14 @@ def list_sides(options):
     Returns
     -------
     dict of str to tuple
-        What to call, rows and columns that a tile predicts, tiles at a time.
+        What to call, rows and columns that a tile predicts, tiles at a time, filters of the first level.
     """
     content = (WEIGHTS / "rbc.onnx").read_bytes()
     networks = {
         "ONNX Runtime": open_onnx(content),
         "Keras": keras_network("float32"),
         "Keras, bfloat16": keras_network("mixed_bfloat16"),
+        PAPER_SIDE: keras_network("float32", PAPER_FILTERS),
     }
     if importlib.util.find_spec("openvino"):
         networks["OpenVINO"] = openvino_network(content, "f32")
@@ -108,24 +115,26 @@ def list_sides(options):
     for name, target, batch in asked:
         tile = choose_output_size(options.shape, target=target)
         words = f"{name}, tiles of {tile[0]} x {tile[1]}" + f", {batch} at a time" * (batch > 1)
-        sides[words] = (networks[name], tile, batch)
+        sides[words] = (networks[name], tile, batch, PAPER_FILTERS if name == PAPER_SIDE else FILTERS)
     return sides
 
 
-def keras_network(policy):
+def keras_network(policy, n_filters=FILTERS):
     """Build the network in Keras; its weights are random, which takes the same time.
 
     Parameters
     ----------
     policy : str
         Keras's name of the precision.
+    n_filters : int
+        Of the first level.
 
     Returns
     -------
     callable
     """
     keras.config.set_dtype_policy(policy)
-    model = build_dounet((None, None, 3), base_filters=FILTERS)
+    model = build_dounet((None, None, 3), base_filters=n_filters)
     keras.config.set_dtype_policy("float32")
 
     def predict(tiles):
@@ -155,13 +164,15 @@ def openvino_network(content, precision):
     return lambda tiles: network(tiles.astype(np.float32))[0]
 
 
-def count_operations(tile):
+def count_operations(tile, n_filters):
     """Count what the convolutions of a tile take, a multiplication and an addition as two.
 
     Parameters
     ----------
     tile : tuple of int
         Rows and columns that it predicts, pixels.
+    n_filters : int
+        Of the first level.
 
     Returns
     -------
@@ -169,7 +180,7 @@ def count_operations(tile):
     """
     total = 0
     shape = tuple(length + 2 * MARGIN for length in tile)
-    for layer in build_dounet((*shape, 3), base_filters=FILTERS).layers:
+    for layer in build_dounet((*shape, 3), base_filters=n_filters).layers:
         if isinstance(layer, keras.layers.Conv2DTranspose):
             # Every pixel that comes in is multiplied with the whole kernel.
             rows, columns = layer.input.shape[1:3]
@@ -189,7 +200,9 @@ def parse_options():
     argparse.Namespace
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tile", type=int, default=656, help="as `bloodcells count` has it [%(default)s]")
+    parser.add_argument(
+        "--tile", type=int, default=TILE_SIZE, help="as `bloodcells count` has it [%(default)s]"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
     parser.add_argument("--rows", type=int, default=SHAPE[0], help="of the image [default: %(default)s]")
     parser.add_argument("--json", metavar="FILE", help="write what was measured")

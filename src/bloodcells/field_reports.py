@@ -1,18 +1,25 @@
 """Tables of counts for chapters that count whole fields."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from bloodcells import claims, fields
+from bloodcells.cell_outlines import PLURALS
 from bloodcells.cell_size import estimate_cell_radius
 from bloodcells.counting.find import METHODS
 from bloodcells.errors import UserError
 from bloodcells.field_scores import SMALLEST_PLATELET, groups, truth_from_mask
+from bloodcells.metrics import bootstrap_interval
 from bloodcells.object_metrics import count_scores, object_scores
 from bloodcells.paths import ROOT
 
 RELEASED = ROOT / "book" / "results" / "02_gharbi2023_dounet" / "released.csv"
 """Counts of ``workflow/score_released.py``."""
+
+# The methods that it counts by.
+_OF_RELEASED = "cht", "ccl", "edt"
 
 
 def count_table(scores):
@@ -159,7 +166,7 @@ def released_table(path=RELEASED, *, dataset="all-idb1"):
             # Some fields of a group may be there as members of another: half a group has no mean.
             if part == "counted" or len(members) < len(fields.list_fields(dataset, cell, part)):
                 continue
-            for method in ("cht", "ccl", "edt"):
+            for method in _OF_RELEASED:
                 scores = count_scores(chosen["n_true"], chosen[f"n_{method}"])
                 names = [f"{method}_{name}" for name in ("tp", "fp", "fn")]
                 has_outlines = set(names) <= set(chosen) and chosen[names].notna().all(axis=None)
@@ -319,6 +326,57 @@ def compare_on_training(per_image, methods, *, cell="rbc", counter="tree", datas
         rows.append({"network": name, "n": len(table), "accuracy": accuracy, "F1": f1, "sum": accuracy + f1})
     columns = ["network", "n", "accuracy", "F1", "sum"]
     return pd.DataFrame(rows, columns=columns).set_index("network").round(4)
+
+
+def compare_shipped_with_released(cards, *, record=RELEASED.parent, dataset="all-idb1", seed=0):
+    """Hold the counts of the shipped networks against those of the authors' larger ones, on held-out fields.
+
+    Parameters
+    ----------
+    cards : sequence of dict
+        From `bloodcells.networks.read_card`.
+    record : path-like
+        Recorded runs of chapter 2, and ``released.csv`` by ``workflow/score_released.py``.
+    dataset : str
+    seed : int
+        Of the bootstrap, the same for every card.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by kind of cell; the number of held-out fields with such cells; the counting accuracies in
+        per cent of the shipped network, counted as ``bloodcells count`` counts, and of the released one, by
+        that of the authors' methods that comes out best on these fields; the mean of their differences
+        with the 95 % interval of a paired bootstrap over fields; and "unchanged" where that interval has 0
+        in it, "better" or "worse" where not.
+    """
+    record, rows = Path(record), []
+    released = pd.read_csv(record / "released.csv")
+    for card in cards:
+        cell, counter = card["cell"], card["counting"]["method"]
+        test = fields.list_fields(dataset, cell, "test")
+        ours = pd.read_csv(record / "workstation" / card["run"] / "per_image.csv").set_index("image_id")
+        theirs = released[released["cell"] == cell].set_index("image_id")
+        # No accuracy without a cell, so such fields are in neither mean.
+        test = [one for one in test if one in theirs.index and ours.loc[one, "n_true"] > 0]
+        n_true = ours.loc[test, "n_true"]
+        accuracy = count_scores(n_true, ours.loc[test, f"n_{counter}"]).accuracy
+        accuracies = [count_scores(n_true, theirs.loc[test, f"n_{name}"]).accuracy for name in _OF_RELEASED]
+        of_released = max(accuracies, key=np.mean)
+        gaps = pd.DataFrame({"gap": accuracy - of_released})
+        rng = np.random.default_rng(seed)
+        low, high = bootstrap_interval(gaps, lambda table: table["gap"].mean(), rng=rng)
+        rows.append(
+            {
+                "cells": PLURALS[cell],
+                "fields": len(test),
+                "shipped, %": f"{accuracy.mean():.1f}",
+                "released, %": f"{of_released.mean():.1f}",
+                "difference": f"{gaps['gap'].mean():+.1f}\u00a0[{low:+.1f},\u00a0{high:+.1f}]",
+                "so it is": "unchanged" if low <= 0 <= high else "better" if low > 0 else "worse",
+            }
+        )
+    return pd.DataFrame(rows).set_index("cells")
 
 
 def _number(value):

@@ -24,9 +24,14 @@ from bloodcells.working_scale import to_working_scale
 LEAST_CELL_RADIUS = 3.0
 """Smallest red cells that are counted, pixels: fewer show no cell."""
 
-# Rows and columns that a network predicts at once, and that are counted at once, in pixels of the scaled
-# image. Large tiles lose less to their context, small ones take less memory.
-_TILE_SIZE = 656
+TILE_SIZE = 324
+"""Rows and columns that a network predicts at once, pixels of the scaled image, about.
+
+Larger tiles lose less to their context, smaller ones stay in the processor's caches: the fastest of those
+that ``benchmarks/inference.py`` compares.
+"""
+
+# Rows and columns that are counted at once, pixels of the scaled image.
 _BLOCK_SIZE = 2048
 # How far a cell may reach from its centre, red cell radii.
 _REACH = {"rbc": 3.0, "wbc": 6.0, "plt": 3.0}
@@ -314,7 +319,7 @@ def _predict(network, scaled, window):
     probability = predict_tiled(
         network.predict,
         image,
-        output_size=choose_output_size(image.shape[:2], target=_TILE_SIZE),
+        output_size=choose_output_size(image.shape[:2], target=TILE_SIZE),
         margin=network.margin,
         padding_mode=network.card.get("padding_mode", "constant"),
         batch_size=1,
