@@ -7,6 +7,7 @@ import pandas as pd
 
 from bloodcells.errors import UserError
 from bloodcells.metrics import summarise_pixels
+from bloodcells.number_text import mean_with_range
 
 LOSSES = {"ce": "cross-entropy", "dice": "Dice loss"}
 """What tables call the losses."""
@@ -190,11 +191,10 @@ def comparison_table(scores, arms, *, source="blood"):
         row = rows.setdefault((target, str(method)), {})
         runs = _runs(scores, name, target)
         for column, digits in (("precision", 4), ("dice", 4), ("epochs", 1)):
-            values = runs[column].astype(float) if len(runs) else pd.Series(dtype=float)
-            text = f"{values.mean():.{digits}f}" if len(values) else "missing"
-            if column == "dice" and len(values) > 1:
-                # In a narrow column the range stays in one line.
-                text += f" ({values.min():.3f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{values.max():.3f})"
+            values = list(runs[column]) if len(runs) else []
+            if values and column != "dice":
+                values = [np.mean(values)]  # the columns are narrow, and only Dice has room for its range
+            text = mean_with_range(values, digits, range_digits=3, space="\N{NO-BREAK SPACE}")
             row[LOSSES[method.loss], "Dice" if column == "dice" else column] = text
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
     table.index = pd.MultiIndex.from_tuples(rows, names=["target", "network"])
@@ -226,9 +226,7 @@ def detail_table(scores, methods):
             runs = _runs(scores, name, target)
             found = {}
             for score, title in OF_TABLE_2.items():
-                values = runs[score].astype(float) if len(runs) else pd.Series(dtype=float)
-                spread = f" ({values.min():.4f} to {values.max():.4f})" if len(values) > 1 else ""
-                found[title] = f"{values.mean():.4f}{spread}" if len(values) else "missing"
+                found[title] = mean_with_range(runs[score] if len(runs) else (), 4)
             columns[target, LOSSES[parse_method(name).loss]] = found
     return pd.DataFrame(columns)
 

@@ -8,6 +8,7 @@ from bloodcells.datasets import CELL_DATASETS
 from bloodcells.errors import UserError
 from bloodcells.metrics import bootstrap_gaps, pixel_scores
 from bloodcells.models.catalogue import NETWORKS, name_network
+from bloodcells.number_text import mean_with_range
 from bloodcells.protocol import class_names
 
 STAINED = "_stain"
@@ -150,7 +151,7 @@ def network_table(scores, target):
             f"{costs['n_parameters'] / 1e6:.2f}",
             f"{costs['train_s'] / 60:.1f}",
             f"{1000 * costs['predict_s']:.1f}",
-            _with_range(values),
+            mean_with_range(values),
             len(values),
         ]
         rows.append((-values.mean(), name_network(method), cells))
@@ -168,11 +169,6 @@ def _pooled_runs(scores, target):
         return pd.DataFrame(columns=["method", "score"])
     runs = scores[scores["target"] == target]
     return runs.loc[runs.groupby("run", sort=False)["n"].idxmax()] if len(runs) else runs
-
-
-def _with_range(values, *, digits=3):
-    text = f"{values.mean():.{digits}f}"
-    return text + (f" ({values.min():.{digits}f} to {values.max():.{digits}f})" if len(values) > 1 else "")
 
 
 def difference_table(per_image, target, *, seed=0):
@@ -465,8 +461,7 @@ def pair_table(scores, pairs):
     for pair in pairs:
         cells = []
         for method in (*pair.split("+"), pair):
-            values = runs.loc[runs["method"] == method, "score"].astype(float)
-            cells.append(_with_range(values) if len(values) else "missing")
+            cells.append(mean_with_range(runs.loc[runs["method"] == method, "score"]))
         rows[_name_pair(pair)] = cells
     columns = ["first alone", "second alone", "both"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("pair")
