@@ -136,6 +136,15 @@ def test_ratio_claims(epochs, expected):
     assert verdict(RATIO, scores(**epochs).rename(columns={"dice": "plateau_epoch"})) == expected
 
 
+def test_a_ratio_is_judged_on_the_dataset_it_names():
+    """On e the method has a third, on d four fifths."""
+    table = pd.concat([scores(a=[100], b=[80]), scores(a=[100], b=[30]).assign(dataset="e")])
+    table = table.rename(columns={"dice": "plateau_epoch"})
+    assert verdict(RATIO | {"dataset": "e"}, table) == "reproduced"
+    assert verdict(RATIO | {"dataset": "d"}, table) == "partly"
+    assert verdict(RATIO | {"dataset": "f"}, table) == "not tested"
+
+
 @pytest.mark.parametrize(
     ("dice", "expected"),
     [

@@ -20,7 +20,8 @@
   is *not tested*.
 * ``bound``: a score is at least so large. *Reproduced* when it is for every seed, *partly* when it is in
   the mean. Of the method "best" it is judged for the method with the largest mean.
-* ``ratio``: one method needs so many times as much as another. *Reproduced* when the mean over seeds
+* ``ratio``: one method has so many times as much as another, on its ``dataset`` where the claim names one;
+  what hangs on no images, epochs for one, has none. *Reproduced* when the mean over seeds
   lies within the tolerance, *partly* when it is at least on the same side of 1 for every seed.
 * ``spread``: a score is nearly the same for several methods. *Reproduced* when the largest and the smallest
   of their means over seeds differ by no more than the value.
@@ -115,7 +116,8 @@ def load(chapter=None, *, path=CLAIMS):
             raise UserError(
                 f"{path.name}: claim {claim.get('id')!r} has kind {kind!r}; expected {', '.join(KINDS)}."
             )
-        wrong = set(claim).symmetric_difference(_FIELDS[kind]) - {"paper_target", "headline", "of", "within"}
+        optional = {"paper_target", "headline", "of", "within"} | ({"dataset"} if kind == "ratio" else set())
+        wrong = set(claim).symmetric_difference(_FIELDS[kind]) - optional
         if wrong:
             raise UserError(
                 f"{path.name}: claim {claim['id']!r}: check the fields {', '.join(sorted(wrong))}."
@@ -409,7 +411,7 @@ def _judge_fewest(claim, scores, per_image, rng):
 
 def _judge_ratio(claim, scores, per_image, rng):
     runs = (
-        _select(scores, claim)
+        _select(scores, claim, **{name: claim[name] for name in ("dataset",) if name in claim})
         .drop_duplicates(["method", "seed"])
         .pivot(index="seed", columns="method", values=claim["metric"])
     )
