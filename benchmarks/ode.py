@@ -36,8 +36,7 @@ def main():
         for direction in ("there", "there and back"):
             calls = {side: functions[direction] for side, functions in sides.items()}
             results = {side: call(state, parameters) for side, call in calls.items()}  # compiles
-            ours, theirs = (np.asarray(results[side][0]) for side in (OURS, REFERENCE))
-            difference = float(abs(ours - theirs).max() / abs(theirs).max())
+            note = describe_difference(results[OURS], results[REFERENCE])
 
             def run(call, state=state, parameters=parameters):
                 start = time.perf_counter()
@@ -49,8 +48,8 @@ def main():
                 options.rounds,
                 memory=True,
             )
-            notes = {REFERENCE: f"largest difference {difference:.1e} of the largest value"}
-            rows += list_rows(measured, group=f"tolerance {tolerance:g}, {direction}", notes=notes)
+            group = f"tolerance {tolerance:g}, {direction}"
+            rows += list_rows(measured, group=group, notes={REFERENCE: note})
     report = make_report(
         f"An ODE block, state of {' x '.join(map(str, options.shape))}",
         rows,
@@ -61,6 +60,26 @@ def main():
         machine=machine,
     )
     finish(report, options.json)
+
+
+def describe_difference(ours, theirs):
+    """Say how far two results lie apart.
+
+    Parameters
+    ----------
+    ours, theirs : tuple
+        The state, or its gradient; where there is a second item, gradients of the parameters, some arrays.
+
+    Returns
+    -------
+    str
+        The largest difference of an array as a share of the largest value in it, of the first array, and of
+        those of the parameters that whose share is largest.
+    """
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    first, *others = (float(abs(mine - other).max() / abs(other).max()) for mine, other in pairs)
+    more = f", of the parameters {max(others):.1e}" if others else ""
+    return f"apart by {first:.1e} of the largest value{more}"
 
 
 def build_sides(tolerance, shape):

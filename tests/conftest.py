@@ -176,7 +176,8 @@ class Launcher:
     def kill_when(self, is_time, seconds):
         """Kill the process some seconds after a condition is met, and make sure that it was at work."""
         deadline = time.monotonic() + 600
-        while not is_time() and time.monotonic() < deadline:
+        while not is_time():
+            assert time.monotonic() < deadline, "the moment to kill it never came"
             time.sleep(0.002)
         time.sleep(seconds)
         os.kill(self.pid, signal.SIGKILL)

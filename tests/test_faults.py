@@ -1,5 +1,6 @@
 """What goes wrong around a program: it is killed, the disk is full, another one works in the same place."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -42,14 +43,14 @@ def smears(tmp_path, draw_discs):
     return folder
 
 
-def start_count(smears, out, *options, limit=None):
+def start_count(smears, out, *options, limit=None, script=COUNT):
     """Start `bloodcells count` in a process of its own, which can write no file above a limit of bytes."""
 
     def set_limit():
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    command = [sys.executable, "-c", COUNT, "count", smears, "--out", out, "--cells", "rbc"]
+    command = [sys.executable, "-c", script, "count", smears, "--out", out, "--cells", "rbc"]
     return subprocess.Popen(
         [*map(str, command), "--cell-radius", "20", *options],
         stdout=subprocess.PIPE,
@@ -75,7 +76,7 @@ def check_kills(smears, out, n_kills):
     assert process.returncode == 0, words
     expected = read_all(whole)
     rng = np.random.default_rng(0)
-    n_kept = 0
+    lines, n_kept = [], 0
     for number in range(n_kills):
         # Go on with half of them, begin the others anew.
         process = start_count(smears, out, "--resume" if number % 2 else "--overwrite")
@@ -93,14 +94,48 @@ def check_kills(smears, out, n_kills):
         for name, content in left.items():
             if not name.startswith(".partial-") and name != "counts.csv":
                 assert content == expected[name], name
-        lines = left.get("counts.csv", b"").splitlines()
+        before, lines = lines, left.get("counts.csv", b"").splitlines()
         assert lines == expected["counts.csv"].splitlines()[: len(lines)]
+        assert len(lines) >= len(before) or not number % 2, "what was counted is lost"
         n_kept += len(lines) > 1
     assert n_kept, "every kill came before the first result"
     process = start_count(smears, out, "--resume")
     words = process.communicate(timeout=120)
     assert process.returncode == 0, words
+    assert (f"Counted before: {len(lines) - 1} of 6" in words[0]) == (len(lines) > 1)
     assert read_all(out) == expected
+
+
+def test_a_clock_that_jumps_changes_nothing(smears, tmp_path):
+    """Neither the time of day nor the dates of files count, backwards or forwards."""
+    jumpy = COUNT.replace(
+        "cli.main()",
+        """
+import tqdm.std
+
+jumps, real = iter(range(10**6)), time.time
+time.time = tqdm.std.time = lambda: real() + (-1) ** next(jumps) * 10**7
+cli.main()
+""",
+    )
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    process = start_count(smears, whole)
+    words = process.communicate(timeout=120)
+    assert process.returncode == 0, words
+    process = start_count(smears, out, script=jumpy)
+    for _ in range(3):
+        process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    for path in out.rglob("*"):
+        os.utime(path, (0, 0))
+    for path in smears.iterdir():
+        os.utime(path, (2**32, 2**32))
+    process = start_count(smears, out, "--resume", script=jumpy)
+    words = process.communicate(timeout=120)
+    assert process.returncode == 0, words
+    assert words[0].startswith("Counted before: ")
+    assert read_all(out) == read_all(whole)
 
 
 def test_a_killed_count_leaves_nothing_half_written(smears, tmp_path):

@@ -207,6 +207,46 @@ def test_a_run_folder_that_cannot_be_made_or_written(tmp_path):
         (run.folder / "config.json").rmdir()
 
 
+# The clock is set forward by ten minutes as soon as a kernel is waited for.
+CLOCK_IS_SET = RUN.replace(
+    "def main(",
+    """
+import time, types
+import jupyter_client.client
+
+asked = []
+
+def jumpy():
+    asked.append(time.time())
+    return asked[-1] + (600 if len(asked) > 1 else 0)
+
+jupyter_client.client.time = types.SimpleNamespace(time=jumpy, monotonic=time.monotonic, sleep=time.sleep)
+
+def main(""",
+)
+
+
+def test_a_clock_that_is_set_while_a_kernel_starts_changes_nothing(launch, notebooks, tmp_path):
+    process, out = launch(CLOCK_IS_SET), tmp_path / "out"
+    status, said = process.run(str(notebooks), ["--out", str(out)])
+    assert status == 0, said
+    assert printed(out / "05_tiny" / "reduced" / "05_tiny.ipynb").split() == ["5"]
+
+
+def test_a_kernel_that_takes_too_long_is_given_up(monkeypatch):
+    calls, now = [], [0.0]
+
+    def execute():
+        calls.append(now[0])
+        now[0] += 70
+        raise RuntimeError("Kernel didn't respond in 120 seconds")
+
+    monkeypatch.setattr(chapters.time, "monotonic", lambda: now[0])
+    with pytest.raises(RuntimeError, match="didn't respond"):
+        chapters._bear_clock_jumps(execute)
+    assert calls == [0, 70]
+
+
 def test_dates_of_files_do_not_count(launch, notebooks, tmp_path):
     """The clock was wrong for a while: a notebook seems to be old, what came of it of the future."""
     process, out = launch(RUN), tmp_path / "out"

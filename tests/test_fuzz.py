@@ -1,6 +1,6 @@
 """Damaged and hostile inputs: each is read, or refused in words; none crashes, hangs, or leaves its folder.
 
-More than 800 inputs, the same in every run.
+More than 900 inputs, the same in every run.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 import string
 import tempfile
@@ -28,11 +29,12 @@ from PIL import Image
 from bloodcells import claims, fields, networks, pip_archive, smear_quality, tlemcen
 from bloodcells.chapters import choose_parameters, parse_value
 from bloodcells.count_command import count_files
-from bloodcells.count_outputs import printable
+from bloodcells.count_outputs import check_settings, printable
 from bloodcells.download import File
 from bloodcells.errors import DataUnavailableError, UserError
 from bloodcells.image_io import MAX_PIXELS, read_image
 from bloodcells.networks import WEIGHTS, open_onnx, read_card
+from bloodcells.paths import ROOT
 
 
 @contextlib.contextmanager
@@ -46,10 +48,10 @@ def or_refused(word):
 
 
 def inputs(n):
-    """Hypothesis's settings for `n` inputs, each of which may take ten seconds at most."""
+    """Hypothesis's settings for `n` inputs, each of which may take half a minute: the first imports."""
     return settings(
         max_examples=n,
-        deadline=timedelta(seconds=10),
+        deadline=timedelta(seconds=30),
         derandomize=True,
         database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -127,7 +129,7 @@ def test_an_image_that_unfolds_without_end_is_refused_unread(tmp_path, side):
     content[16:24] = side.to_bytes(4) * 2
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4)
     (tmp_path / "bomb.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"bomb\.png"):
+    with pytest.raises(UserError, match=r"bomb\.png.*more than the 400,000,000"):
         read_image(tmp_path / "bomb.png")
 
 
@@ -173,6 +175,9 @@ DEEP_JSON = [b"[" * 100_000, b'{"features":' * 100_000, b"[" * 100_000 + b"]" * 
 """Deeper than Python's stack; the last one follows the format."""
 
 DEEP_YAML = [b"[" * 1500, b"{a: " * 1500, b"- " * 1500]
+
+CALLING_YAML = b"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [owned]]"
+"""Makes a file `owned` where it is read by anything but a safe loader."""
 
 
 def documents(sound):
@@ -224,7 +229,7 @@ def test_networks(content):
 @inputs(60)
 @given(
     text=st.text(max_size=40)
-    | st.sampled_from(["!!python/object/apply:os.system ['touch owned']", "&a [*a]"])
+    | st.sampled_from([CALLING_YAML.decode(), "&a [*a]"])
     | st.sampled_from([text.decode() for text in DEEP_YAML])
 )
 def test_parameters_on_the_command_line(tmp_path, monkeypatch, text):
@@ -249,9 +254,10 @@ NOTEBOOK = {
 @inputs(40)
 @given(
     content=damaged([b"mode: workstation\nepochs: 12\n", b"mode: workstation\nepochs: [1, {a: 2}]\n"])
-    | st.sampled_from([b"mode: workstation\nepochs: " + text for text in DEEP_YAML])
+    | st.sampled_from([b"mode: workstation\nepochs: " + text for text in [*DEEP_YAML, CALLING_YAML]])
 )
-def test_parameter_files(tmp_path, content):
+def test_parameter_files(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
     notebook = tmp_path / "01_a.ipynb"
     notebook.write_text(json.dumps(NOTEBOOK))
     (tmp_path / "params").mkdir(exist_ok=True)
@@ -259,6 +265,7 @@ def test_parameter_files(tmp_path, content):
     with or_refused("01_a"):
         chosen = choose_parameters(notebook, mode="workstation")
         assert isinstance(chosen["epochs"], int)
+    assert not (tmp_path / "owned").exists()
 
 
 CLAIM = b"""- {id: a, chapter: 05_x, kind: bound, where: text, claim: words, target: nucleus, dataset: d,
@@ -267,13 +274,15 @@ CLAIM = b"""- {id: a, chapter: 05_x, kind: bound, where: text, claim: words, tar
 
 
 @inputs(40)
-@given(content=damaged([CLAIM]) | st.sampled_from(DEEP_YAML))
-def test_claims(tmp_path, content):
+@given(content=damaged([CLAIM]) | st.sampled_from([*DEEP_YAML, CALLING_YAML]))
+def test_claims(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "claims.yml"
     path.write_bytes(content)
     with or_refused("claims.yml"):
         found = claims.load(path=path)
         assert all(claim["kind"] in claims.KINDS for claim in found)
+    assert not (tmp_path / "owned").exists()
 
 
 @inputs(40)
@@ -468,6 +477,17 @@ def begun(tmp_path_factory):
     return train, files, train(folder, 3)
 
 
+@inputs(40)
+@given(content=documents([b'{"cells": "rbc", "method": "auto"}']))
+def test_settings_of_a_count_under_way(tmp_path, content):
+    """A count that was begun goes on with its own settings, or is refused."""
+    path = tmp_path / "counts.json"
+    path.write_bytes(content)
+    with or_refused(str(tmp_path)):
+        check_settings(path, {"cells": "rbc", "method": "auto"})
+        assert json.loads(content) == {"cells": "rbc", "method": "auto"}
+
+
 BEGUN = ("training.json", "history.csv", "best.weights.h5", "checkpoint-00002.weights.h5")
 
 
@@ -479,7 +499,8 @@ def test_trainings_under_way(tmp_path, begun, data, name):
     assert set(files) == set(BEGUN)
     for other, content in files.items():
         (tmp_path / other).write_bytes(content)
-    (tmp_path / name).write_bytes(data.draw(damaged([files[name]])))
+    inputs = documents if name == "training.json" else damaged
+    (tmp_path / name).write_bytes(data.draw(inputs([files[name]])))
     # Of another training, whose hash is another, it says the folder.
     with or_refused(str(tmp_path if name == "training.json" else tmp_path / name)):
         found, rows = train(tmp_path)
@@ -545,3 +566,25 @@ def test_saved_networks(tmp_path, saved_unet, data):
         sound = saved_unet[name]
         assert content == sound or (name.endswith(".json") and json.loads(content) == json.loads(sound))
         assert unet.input_shape == (None, 32, 32, 3)
+
+
+def list_code():
+    """Return the texts of all code of the project: modules, scripts and notebooks."""
+    for folder in ("src", "workflow", "benchmarks", "data"):
+        for path in (ROOT / folder).rglob("*.py"):
+            yield path, path.read_text(encoding="utf-8")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        yield path, "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+# Formats whose readers call what the file names, and the words that switch on such a reader.
+RUNS_CODE = r"\bc?pickle\b|\bdill\b|joblib|shelve|marshal|allow_pickle|safe_mode=False|unsafe|full_load"
+
+
+def test_nothing_reads_a_format_that_can_run_code():
+    texts = dict(list_code())
+    assert len(texts) > 100
+    found = {path: re.findall(RUNS_CODE, text) for path, text in texts.items()}
+    assert not {path: words for path, words in found.items() if words}
+    assert all(re.search(RUNS_CODE, text) for text in ("import pickle", "np.load(path, allow_pickle=True)"))

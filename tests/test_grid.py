@@ -294,13 +294,15 @@ def test_missing_parts_are_run_once_and_tried_again_when_they_fail(checkout):
 
 def test_a_cluster_that_takes_any_command_runs_the_whole_grid(checkout):
     # The queue is a shell: each job is a process of its own, which reads the graph anew.
-    (checkout / "submit").write_text('#!/bin/sh\nnohup sh "$1" >>jobs.log 2>&1 &\necho $!\n')
+    (checkout / "submit").write_text(
+        '#!/bin/sh\necho "$1" >>gpus.log\nnohup sh "$2" >>jobs.log 2>&1 &\necho $!\n'
+    )
     (checkout / "submit").chmod(0o755)
-    words = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "./submit", "--jobs", "3"]
-    words += ["--retries", "1", "--seconds-between-status-checks", "1"]
+    words = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "./submit gpus:{resources.gpu}"]
+    words += ["--jobs", "3", "--retries", "1", "--seconds-between-status-checks", "1"]
     record(checkout, "03_paired", ("unet/classes", 0))
     (checkout / "fails-once" / "paired").touch()
-    snakemake(checkout, "grid", *words, config={"mode": "workstation", "chapters": "03"}, profile=None)
+    snakemake(checkout, "grid", *words, config={"mode": "workstation", "chapters": "03,04"}, profile=None)
     paired = run_call(
         "03_paired",
         "paired",
@@ -315,7 +317,9 @@ def test_a_cluster_that_takes_any_command_runs_the_whole_grid(checkout):
         ("seed", "0"),
         ("n_seeds", "1"),
     )
-    assert calls(checkout) == sorted([paired, paired, alone])
+    assert calls(checkout) == sorted([paired, paired, alone, run_call("04_whole", "whole")])
+    # A GPU for each training, tried twice or not, and none for a chapter without networks.
+    assert sorted((checkout / "gpus.log").read_text().split()) == ["gpus:0", *["gpus:1"] * 3]
 
 
 def make_slides(checkout, *names):

@@ -185,7 +185,7 @@ def main(args=None):
     parser.add_argument("card", type=Path, help="JSON file with the card, without the hash")
     parser.add_argument("folder", type=Path, nargs="?", default=WEIGHTS, help="where the export goes")
     options = parser.parse_args(args)
-    model = keras.models.load_model(options.model, compile=False)
+    model = keras.models.load_model(options.model, compile=False, safe_mode=True)
     card = export(model, json.loads(options.card.read_text(encoding="utf-8")), options.folder)
     print(f"{options.folder / card['cell']}.onnx is {card['max_difference']:.1e} from Keras at most")
 

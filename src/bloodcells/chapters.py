@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import textwrap
+import time
 import warnings
 from pathlib import Path
 
@@ -371,6 +372,9 @@ def _convert_plain(value):
     return value
 
 
+_START_TIMEOUT = 120  # seconds that a kernel may take to answer for the first time
+
+
 def _execute(source, values, folder, *, progress):
     """Execute the notebook `source` with `values` and return the path of the result in `folder`."""
     import nbformat
@@ -393,9 +397,9 @@ def _execute(source, values, folder, *, progress):
         look = "" if kept is None else f" The notebook as far as it got: {kept}"
         return ChapterFailedError(f"{source.stem} failed {place}: {what}.{look}", cell=cell, notebook=kept)
 
-    try:
+    def execute():
         with _quiet():
-            notebook = papermill.execute_notebook(
+            return papermill.execute_notebook(
                 _escape(source),
                 _escape(partial),
                 parameters=values,
@@ -403,9 +407,12 @@ def _execute(source, values, folder, *, progress):
                 language="python",
                 kernel_manager_class=_kernel_manager_class(log),
                 progress_bar={"desc": source.stem} if progress else False,
-                start_timeout=120,
+                start_timeout=_START_TIMEOUT,
                 cwd=paths.ROOT,
             )
+
+    try:
+        notebook = _bear_clock_jumps(execute)
     except papermill.PapermillExecutionError as error:
         raise fail(_shorten(f"{error.ename}: {error.evalue}")) from None
     except DeadKernelError:
@@ -434,6 +441,21 @@ def _execute(source, values, folder, *, progress):
     failed.unlink(missing_ok=True)
     log.unlink(missing_ok=True)
     return final
+
+
+def _bear_clock_jumps(execute):
+    """Start again where a kernel seems not to answer, but has not had its time.
+
+    Jupyter measures its patience by the clock of the machine, which may be set meanwhile.
+    """
+    start = time.monotonic()
+    while True:
+        try:
+            return execute()
+        except RuntimeError as error:
+            was_waiting = str(error).startswith("Kernel didn't respond")
+            if not was_waiting or time.monotonic() - start >= _START_TIMEOUT:
+                raise
 
 
 def _escape(path):

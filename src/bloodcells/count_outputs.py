@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import json
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ import numpy as np
 
 from bloodcells.cell_outlines import cell_outlines
 from bloodcells.errors import UserError
-from bloodcells.files import write_text
+from bloodcells.files import read_json_object, write_text
 from bloodcells.geojson import write_geojson
 from bloodcells.label_tiff import write_label_tiff
 from bloodcells.networks import CELLS
@@ -304,8 +303,8 @@ def check_settings(path, settings):
     if not path.exists():
         return
     try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, RecursionError) as error:
+        found = read_json_object(path)
+    except ValueError as error:
         raise UserError(f"{path} is damaged; give another --out, or --overwrite.") from error
     if found != settings:
         names = ", ".join(name for name in sorted(found | settings) if found.get(name) != settings.get(name))

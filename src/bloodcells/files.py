@@ -78,6 +78,31 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def read_json_object(path):
+    """Read a JSON file that holds an object.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    dict of str to object
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, nests too deeply, or holds anything but an object.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"expected an object, got {type(found).__name__}")
+    return found
+
+
 @contextlib.contextmanager
 def hold_folder(folder):
     """Keep other processes from writing to a folder while the block runs, and clear what a killed one left.

@@ -146,7 +146,8 @@ def start_run(chapter, mode, arm, seed, *, config, output_dir="runs"):
     lock = filelock.FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        # The kernel of a run that was killed notices within a second, and lets go.
+        lock.acquire(timeout=3)
         clear_leftovers(folder)
         write_json(folder / "config.json", config)
     except filelock.Timeout:

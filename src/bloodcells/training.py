@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bloodcells.augment import AffineRanges, apply_affine, random_affine
 from bloodcells.errors import UserError
-from bloodcells.files import hold_folder, write_json, write_text
+from bloodcells.files import hold_folder, read_json_object, write_json, write_text
 from bloodcells.weights_io import load_weights, save_weights
 
 BEST_WEIGHTS = "best.weights.h5"
@@ -341,8 +341,8 @@ class _Store:
         identity = self.folder / "training.json"
         if identity.exists():
             try:
-                found = dict(json.loads(identity.read_text(encoding="utf-8")))
-            except (ValueError, TypeError, RecursionError) as error:
+                found = read_json_object(identity)
+            except ValueError as error:
                 raise UserError(f"{identity} is damaged; {self._cure}.") from error
             if found != self.fingerprint:
                 named = sorted(self.fingerprint | found)

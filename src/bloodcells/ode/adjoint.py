@@ -44,7 +44,10 @@ def solve(rate, state, parameters, start, end, *, tolerance):
 
     and is integrated from `end` to `start` together with the state, which is needed again, and the gradient
     of the parameters ([1]_). That gradient feeds back into nothing, so it takes no part in choosing the steps
-    ([2]_). As the state is not kept but solved for again, gradients are as exact as the tolerance, not more.
+    ([2]_). As the state is not kept but solved for again, gradients are as exact as the tolerance, not more;
+    and where the equation has kinks, as with rectified units, those of the parameters are less exact: their
+    slopes jump where a unit switches, more than those which choose the steps. Single ones may then be off by
+    some hundredths of the largest, at any tolerance (``benchmarks/ode.py`` measures it).
     """
 
     @ops.custom_gradient
