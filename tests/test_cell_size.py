@@ -1,3 +1,5 @@
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
@@ -48,6 +50,17 @@ def test_cells_too_small_for_the_reduced_image_are_looked_at_again(monkeypatch):
     monkeypatch.setattr(cell_size, "_LONG_SIDE", 400)
     assert 18 * 400 / max(image.shape) < cell_size._LEAST_RADIUS
     assert estimate_cell_radius(image) == pytest.approx(18, rel=0.2)
+
+
+@pytest.mark.parametrize("shape", [(256, 256, 3), (20, 20_000, 3), (3, 5000, 3)])
+def test_images_full_of_cells_and_strips_have_a_radius_or_an_error(shape):
+    """No background is left when holes are filled; a strip has no quarters to look into."""
+    rows, columns = np.indices(shape[:2])
+    discs = np.hypot(rows % 28 - 13.5, columns % 28 - 13.5) < 15
+    image = np.where(discs[..., np.newaxis], np.uint8(120), np.uint8(230)) * np.ones(3, np.uint8)
+    for one in (image, np.full(shape, 200, np.uint8)):
+        with contextlib.suppress(UserError):
+            assert np.isfinite(estimate_cell_radius(one))
 
 
 def test_an_image_without_cells():

@@ -136,6 +136,13 @@ def test_ratio_claims(epochs, expected):
     assert verdict(RATIO, scores(**epochs).rename(columns={"dice": "plateau_epoch"})) == expected
 
 
+def test_a_ratio_needs_a_common_seed_and_one_side():
+    table = scores(a=[100, 100], b=[35, 300]).rename(columns={"dice": "plateau_epoch"})
+    assert verdict(RATIO, table) == "not reproduced"  # a third by one seed, three times by the other
+    apart = table[(table["method"] == "a") == (table["seed"] == 0)]
+    assert verdict(RATIO, apart) == "not tested"
+
+
 def test_a_ratio_is_judged_on_the_dataset_it_names():
     """On e the method has a third, on d four fifths."""
     table = pd.concat([scores(a=[100], b=[80]), scores(a=[100], b=[30]).assign(dataset="e")])

@@ -105,6 +105,21 @@ def test_wrong_maps(arguments, message):
         label_component_tree(*arguments, cell_radius=5)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"levels": ()}, r"rise within \[0, 1\], got \(\)"),
+        ({"levels": (0.5, 0.4)}, "rise within"),
+        ({"levels": (0.5, 1.4)}, "rise within"),
+        ({"max_area": np.nan}, "`max_area` must be"),
+        ({"min_area": -1}, "`min_area` must be"),
+    ],
+)
+def test_wrong_settings(options, message):
+    with pytest.raises(UserError, match=message):
+        label_component_tree(np.zeros((4, 4)), cell_radius=5, **options)
+
+
 def test_wrong_radius():
     with pytest.raises(UserError, match="above 0, got 0"):
         label_component_tree(np.zeros((4, 4)), cell_radius=0)

@@ -253,6 +253,32 @@ def test_a_stopped_count_goes_on(call, smears, tmp_path):
     assert call(smears, "--resume")[1] == "Counted before: 2 of 2 images\n"
 
 
+def test_a_count_goes_on_with_the_same_images_only(call, smears, tmp_path):
+    assert call(smears)[0] == 0
+    before = (tmp_path / "counts" / "counts.csv").read_bytes()
+    status, _, err = call(smears / "b.png", "--resume")
+    assert status == 2
+    assert f"has images that are not among those given ({smears / 'a.TIF'}); give the same" in err
+    assert (tmp_path / "counts" / "counts.csv").read_bytes() == before
+
+
+def test_a_replacement_that_was_stopped_leaves_no_old_counts(call, smears, tmp_path, monkeypatch):
+    """Stopped in its first image, when the settings are new and the counts are old."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    assert call(smears)[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(count_command, "write_results", stop)
+        call(smears, "--overwrite", "--method", "edt")
+    status, out, _ = call(smears, "--resume", "--method", "edt")
+    assert status == 0
+    assert [line.split(":")[0] for line in out.splitlines()] == [
+        f"{smears / name}" for name in ("a.TIF", "b.png")
+    ]
+
+
 def test_a_count_goes_on_with_the_same_settings_only(call, smears, tmp_path):
     assert call(smears)[0] == 0
     for options, words in {
@@ -265,6 +291,7 @@ def test_a_count_goes_on_with_the_same_settings_only(call, smears, tmp_path):
     (tmp_path / "counts" / "counts.json").write_text("{")
     assert "counts.json is damaged" in call(smears, "--resume")[2]
     (tmp_path / "counts" / "counts.json").unlink()
+    assert "counts.json is missing" in call(smears, "--resume")[2]
     (tmp_path / "counts" / "counts.csv").write_text("image,rbc\nsmears/b.png,many\n")
     assert "counts.csv is no table of counts" in call(smears, "--resume")[2]
 
@@ -318,7 +345,7 @@ def test_existing_output_is_kept(call, smears, tmp_path, monkeypatch):
         (["empty"], "The folder empty holds no image; expected files that end in .jpg, "),
         (["smears", "--cells", "rbc,platelet"], "--cells expects some of rbc,wbc,plt"),
         (["smears", "--cells", ""], "--cells expects some of rbc,wbc,plt"),
-        (["smears", "--method", "hough"], "--method expects auto, cht, ccl or edt, got 'hough'"),
+        (["smears", "--method", "hough"], "--method expects auto, cht, ccl, edt, tree; got 'hough'"),
         (["smears", "--pixel-size", "-1"], "--pixel-size expects a number above 0, got -1.0"),
         (["smears", "--pixel-size", "nan"], "--pixel-size expects a number above 0, got nan"),
         (["smears", "--pixel-size", "0,1"], "Input should be a valid number"),

@@ -250,3 +250,25 @@ def test_gaps_of_all_classes_added_up_by_hand():
     rng = np.random.default_rng(0)
     ((gap, low, high),) = metrics.bootstrap_gaps(pd.concat(parts), ["a", "b"], "recall", rng=rng, of="pooled")
     assert (gap, low, high) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_gaps_of_undefined_scores():
+    """Nothing is predicted: a precision of 0/0. A class that is nowhere is left out of the mean."""
+    empty = per_image("b", 0)
+    rng = np.random.default_rng(0)
+    ((*gap,),) = metrics.bootstrap_gaps(
+        pd.concat([per_image("a", 4), empty]), ["a", "b"], "precision", rng=rng
+    )
+    assert np.isnan(gap).all()
+    parts = []
+    for method, n_right in (("a", 4), ("b", 8)):
+        parts.append(per_image(method, n_right).assign(**{"class": "x"}))
+        parts.append(per_image(method, 0).assign(**{"class": "nowhere"}, fn=0, tn=10))
+    ((gap, *_),) = metrics.bootstrap_gaps(pd.concat(parts), ["a", "b"], "recall", rng=rng, of="mean")
+    assert gap == pytest.approx(0.4)
+
+
+def test_mean_defined_along_an_axis():
+    values = [[1.0, np.nan, 3.0], [np.nan] * 3]
+    np.testing.assert_array_equal(metrics.mean_defined(values), [2, np.nan])
+    np.testing.assert_array_equal(metrics.mean_defined(values, axis=0), [1, np.nan, 3])

@@ -50,6 +50,18 @@ def test_outlines_leave_the_inside_and_the_outside():
     assert (image == 128).all()  # the image itself stays as it was
 
 
+def test_an_outline_does_not_reach_round_the_image():
+    """Class 1 lies at the left border, class 3 at the right: neither colours the other's rim."""
+    classes = np.zeros((9, 9), np.uint8)
+    classes[3:6, :2], classes[3:6, 7:] = 1, 3
+    colours = {"a": "#ff0000", "b": "#00ff00", "c": "#0000ff"}
+    drawn = plots.outline_classes(np.zeros((9, 9, 3), np.uint8), classes, colours)
+    assert not drawn[:, :4, 2].any()
+    assert not drawn[:, 5:, 0].any()
+    assert drawn[:, :4, 0].any()
+    assert drawn[:, 5:, 2].any()
+
+
 def test_figures_have_a_panel_for_everything():
     samples = synthetic.load_split("train", limit=3)
     assert len(plots.plot_cells(samples).axes) == 6

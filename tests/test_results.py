@@ -118,6 +118,18 @@ def test_promote_replaces_the_run_of_the_same_arm_and_seed(make_run, tmp_path):
     assert old.name not in kept
 
 
+@pytest.mark.parametrize("newest", [0, 1])
+def test_of_two_runs_of_one_arm_and_seed_the_later_one_is_promoted(make_run, tmp_path, newest):
+    folders = [make_run(tmp_path / "runs", epochs=epochs) for epochs in (1, 2)]
+    for number, folder in enumerate(folders):
+        source = json.loads((folder / "provenance.json").read_text())
+        source["finished"] = f"2026-01-0{1 + (number == newest)}T00:00:00+00:00"
+        (folder / "provenance.json").write_text(json.dumps(source))
+    (target,) = results.promote(tmp_path / "runs", record=tmp_path / "record")
+    assert target.name == folders[newest].name
+    assert [path.parent for path in (tmp_path / "record").rglob("metrics.json")] == [target]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -215,6 +215,17 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+def test_a_validation_loss_that_is_not_a_number_stops_the_run(tmp_path, monkeypatch):
+    """The best epoch is the one of the lowest validation loss, and of nan there is none."""
+    evaluate = keras.Model.evaluate
+    monkeypatch.setattr(
+        keras.Model, "evaluate", lambda *args, **kwargs: evaluate(*args, **kwargs) | {"loss": float("nan")}
+    )
+    with pytest.raises(UserError, match="loss of the validation images became nan in epoch 1"):
+        fit(tmp_path, epochs=2)
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
 def test_bad_arrays_are_refused():
     images, masks = squares(3)
     options = {"ranges": RANGES, "batch_size": 2, "steps_per_epoch": 1, "seed": 0}

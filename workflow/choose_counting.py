@@ -26,6 +26,7 @@ from bloodcells.losses import CrossEntropyDice
 from bloodcells.models.dounet import MARGIN, build_dounet
 from bloodcells.tile_batches import TileBatches, TileRanges
 from bloodcells.tiling import predict_tiled
+from bloodcells.weights_io import load_weights
 from bloodcells.working_scale import make_target, to_working_scale
 
 CELL_RADIUS = {"rbc": 18, "wbc": 9, "plt": 18}
@@ -149,7 +150,7 @@ def predict_seen(cell, run):
     """Predict training fields by the network of a finished run."""
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     model = build_dounet((TILE, TILE, 3), heads=("mask",), base_filters=config["base_filters"])
-    model.load_weights(run / "best.weights.h5")
+    load_weights(model, run / "best.weights.h5", cure="run the chapter again")
     ids = fields.list_fields("all-idb1", cell, "phase1")
     if cell == "plt":  # where the published count is known it is the better truth: take these first
         counted = fields.list_fields("all-idb1", cell, "counted")

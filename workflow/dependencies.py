@@ -190,9 +190,12 @@ def chapter_inputs(notebook, root):
     if datasets:
         needs.append(root / "data" / "registry.yml")
     for name in datasets:
-        needs += [root / "data" / folder / f"{name}.csv" for folder in ("registry", "splits")]
-        needs += (root / "data" / "counts").glob(f"{name}*.csv")
+        needs.append(root / "data" / "registry" / f"{name}.csv")
+        for folder in ("splits", "counts"):
+            needs += (root / "data" / folder).glob(f"{name}*.csv")
         needs.append(root / "_build" / "data" / f"{name}.txt")
+    if f"{PACKAGE}.networks" in modules:
+        needs += (root / "src" / PACKAGE / "weights").glob("*.*")
     for module, file in {"claims": "claims.yml", "related_work": "related_work.csv"}.items():
         if f"{PACKAGE}.{module}" in modules:
             needs.append(root / "book" / file)

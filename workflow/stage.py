@@ -187,7 +187,7 @@ def datasets_details():
 
 
 def chapter_titles(root):
-    """List the chapters with links, from the first heading of each notebook.
+    """List the chapters with links.
 
     Parameters
     ----------

@@ -18,6 +18,7 @@ RED_CELL_DIAMETER_UM = 7.2
 # Long side, pixels, of the image that is looked at, and the least radius in it that is trusted.
 _LONG_SIDE = 800
 _LEAST_RADIUS = 6.0
+_LEAST_SIDE = 8
 
 
 def estimate_cell_radius(image):
@@ -54,7 +55,9 @@ def estimate_cell_radius(image):
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         green = cv2.resize(np.ascontiguousarray(image[..., 1]), size, interpolation=interpolation)
         radius, stained = _measure(cv2.GaussianBlur(green, (0, 0), 1))
-        if scale >= 1 or (radius is not None and radius >= _LEAST_RADIUS):
+        is_measured = radius is not None and radius >= _LEAST_RADIUS
+        # Of a strip there are no quarters to look into.
+        if scale >= 1 or is_measured or min(*stained.shape, *image.shape[:2]) < _LEAST_SIDE:
             break
         image = _fullest_quarter(image, stained)
     if radius is None:
@@ -98,6 +101,8 @@ def _fill_holes(mask, *, max_area):
 
 def _peaks(mask):
     """Heights of the local maxima of the distance transform, those of specks left out."""
+    if mask.all():  # the distance to no background at all is infinite
+        return np.empty(0, np.float32)
     distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     distance = cv2.GaussianBlur(distance, (0, 0), 0.7)
     is_peak = (distance == cv2.dilate(distance, np.ones((7, 7)))) & (distance > 2)

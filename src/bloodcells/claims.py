@@ -30,6 +30,8 @@ Datasets joined by a plus are taken together. A claim for which there is no run,
 data doesn't have, is *not tested*.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import yaml
@@ -103,6 +105,7 @@ def load(chapter=None, *, path=CLAIMS):
         If the file is no list of claims, and for a claim of unknown kind, with missing or unknown fields, or
         with an id that occurs twice.
     """
+    path = Path(path)
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError, RecursionError) as error:
@@ -419,9 +422,12 @@ def _judge_ratio(claim, scores, per_image, rng):
     if not {above, below} <= set(runs.columns):
         return _not_tested(claim)
     ratios = (runs[above] / runs[below]).dropna().to_numpy(dtype=float)
+    if not ratios.size:  # no seed that both have
+        return _not_tested(claim)
     verdict = _verdict(claim["value"], claim, ratios)
-    if verdict == "not reproduced" and ((ratios < 1) == (claim["value"] < 1)).all():
-        verdict = "partly"
+    if verdict != "reproduced":
+        same_side = ((ratios < 1) == (claim["value"] < 1)).all()
+        verdict = "partly" if same_side else "not reproduced"
     return {
         "ours": _spread(ratios, 2),
         "difference": f"{ratios.mean() - claim['value']:+.2f}",

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import ndimage as ndi
 
 from bloodcells.errors import UserError
-from bloodcells.metrics import check_one_an_image, confusion_matrix
+from bloodcells.metrics import check_one_an_image, confusion_matrix, mean_defined
 
 UNLABELLED = 255
 """Value of the pixels of the truth that carry no label; what is predicted there does not count."""
@@ -54,12 +54,6 @@ def _ratio(over, under):
     """Divide; 0 / 0 is not-a-number, without a warning."""
     with np.errstate(invalid="ignore"):  # 0 / 0 is the empty rule at work
         return (np.asarray(over, dtype=np.float64) / under)[()]
-
-
-def _mean_defined(values, axis):
-    """Mean along an axis by the empty rule, not-a-number where every value is."""
-    defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=axis), defined.sum(axis=axis))
 
 
 def confusion(true, pred, n_classes):
@@ -147,8 +141,8 @@ def class_scores(confusion):
         "accuracy": accuracy,
         "iou": iou,
         "global_accuracy": _ratio(right.sum(axis=-1), n_pixels),
-        "mean_accuracy": _mean_defined(accuracy, axis=-1),
-        "mean_iou": _mean_defined(iou, axis=-1),
+        "mean_accuracy": mean_defined(accuracy, axis=-1),
+        "mean_iou": mean_defined(iou, axis=-1),
         # An IoU is undefined only where its weight is 0.
         "weighted_iou": _ratio((n_true * np.where(n_true > 0, iou, 0)).sum(axis=-1), n_pixels),
     }
@@ -387,7 +381,7 @@ def _name_scores(matrix, class_bf, class_names):
     """Scores by name, from matrices of shape (..., C, C) and mean BF scores of shape (..., C)."""
     scores = class_scores(matrix)
     per_class = {"accuracy": scores.pop("accuracy"), "iou": scores.pop("iou"), "bf": class_bf}
-    scores["mean_bf"] = _mean_defined(class_bf, axis=-1)
+    scores["mean_bf"] = mean_defined(class_bf, axis=-1)
     for score, values in per_class.items():
         scores |= {f"{score}_{name}": values[..., index] for index, name in enumerate(class_names)}
     return scores
@@ -426,10 +420,10 @@ def score_classes(table, class_names, *, rng, n_resamples=1000):
     """
     counts, bf = _stack_images(table, class_names)
     n = len(counts)
-    whole = _name_scores(counts.sum(axis=0), _mean_defined(bf, axis=0), class_names)
+    whole = _name_scores(counts.sum(axis=0), mean_defined(bf, axis=0), class_names)
     # Adding counts is linear, so all resamples are one indexed sum.
     drawn = rng.integers(n, size=(n_resamples, n))
-    resampled = _name_scores(counts[drawn].sum(axis=1), _mean_defined(bf[drawn], axis=1), class_names)
+    resampled = _name_scores(counts[drawn].sum(axis=1), mean_defined(bf[drawn], axis=1), class_names)
     scores = {"n": n}
     for name, value in whole.items():
         defined = resampled[name][~np.isnan(resampled[name])]

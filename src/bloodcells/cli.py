@@ -168,8 +168,8 @@ def count_cells(
     method: Annotated[
         str,
         typer.Option(
-            metavar="auto|cht|ccl|edt",
-            help="How cells are told apart: the best for each kind, circles, components, or distances.",
+            metavar="auto|cht|ccl|edt|tree",
+            help="How cells are told apart: best for each kind, circles, components, distances, or a tree.",
         ),
     ] = "auto",
     pixel_size: Annotated[
@@ -205,9 +205,10 @@ def count_cells(
     are counted all the same.
     """
     from bloodcells import count_command
+    from bloodcells.counting.find import METHODS
 
-    if method not in ("auto", "cht", "ccl", "edt"):
-        raise UserError(f"--method expects auto, cht, ccl or edt, got {method!r}.")
+    if method not in ("auto", *METHODS):
+        raise UserError(f"--method expects auto, {', '.join(METHODS)}; got {method!r}.")
     for name, value in {
         "--pixel-size": pixel_size,
         "--cell-radius": cell_radius,

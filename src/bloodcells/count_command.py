@@ -222,6 +222,8 @@ def count_files(
                         wait([quality])
                     unusual = quality.result()
                 if not rows:
+                    # Earlier counts go before the settings that they were made with.
+                    write_counts(output_dir / COUNTS_FILE, [])
                     write_json(output_dir / SETTINGS_FILE, settings)
                 folder = output_dir / name
                 with replaced_folder(folder) as temporary:
@@ -257,8 +259,16 @@ def count_files(
 
 def _read_earlier(output_dir, images, names, settings):
     """Return the rows of what an earlier count with these settings has finished, by image."""
-    check_settings(output_dir / SETTINGS_FILE, settings)
     earlier = read_counts(output_dir / COUNTS_FILE)
+    if not earlier:
+        return {}
+    check_settings(output_dir / SETTINGS_FILE, settings)
+    others = sorted(set(earlier) - {printable(path) for path in images})
+    if others:
+        raise UserError(
+            f"{output_dir / COUNTS_FILE} has images that are not among those given ({others[0]}"
+            f"{', ...' if len(others) > 1 else ''}); give the same, another --out, or --overwrite."
+        )
     return {
         path: earlier[printable(path)]
         for path, name in zip(images, names, strict=True)

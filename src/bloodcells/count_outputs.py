@@ -290,20 +290,23 @@ def check_settings(path, settings):
     Parameters
     ----------
     path : path-like
-        `SETTINGS_FILE` of the earlier count; there need be no such file.
+        `SETTINGS_FILE` of the earlier count.
     settings : dict
         Of this one; JSON values.
 
     Raises
     ------
     UserError
-        If it can't be read, or differs.
+        If it is missing, can't be read, or differs.
     """
     path = Path(path)
-    if not path.exists():
-        return
     try:
         found = read_json_object(path)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path} is missing, so nobody knows how the images were counted; give another --out, or "
+            "--overwrite."
+        ) from error
     except ValueError as error:
         raise UserError(f"{path} is damaged; give another --out, or --overwrite.") from error
     if found != settings:

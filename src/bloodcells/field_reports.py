@@ -18,6 +18,9 @@ from bloodcells.paths import ROOT
 RELEASED = ROOT / "book" / "results" / "02_gharbi2023_dounet" / "released.csv"
 """Counts of ``workflow/score_released.py``."""
 
+LEAST_FIELDS = 10
+"""From which on an interval over fields tells methods apart: three differences often have one sign."""
+
 # The methods that it counts by.
 _OF_RELEASED = "cht", "ccl", "edt"
 
@@ -133,7 +136,7 @@ def counts_beside_published(per_image, method, cell, *, dataset="all-idb1"):
         },
         index=published.index,
     )
-    for name in ("cht", "ccl", "edt"):
+    for name in _OF_RELEASED:
         table["authors, SegNet", name] = published[name]
     if len(per_image):
         ours = per_image[(per_image["method"] == method) & (per_image["target"] == cell)]
@@ -347,8 +350,9 @@ def compare_shipped_with_released(cards, *, record=RELEASED.parent, dataset="all
         Indexed by kind of cell; the number of held-out fields with such cells; the counting accuracies in
         per cent of the shipped network, counted as ``bloodcells count`` counts, and of the released one, by
         that of the authors' methods that comes out best on these fields; the mean of their differences
-        with the 95 % interval of a paired bootstrap over fields; and "unchanged" where that interval has 0
-        in it, "better" or "worse" where not.
+        with the 95 % interval of a paired bootstrap over fields; and "no difference" where that interval has
+        0 in it, "better" or "worse" where not. Of few fields the interval is no more than the range, and
+        the last column says "too few fields".
     """
     record, rows = Path(record), []
     released = pd.read_csv(record / "released.csv")
@@ -373,10 +377,18 @@ def compare_shipped_with_released(cards, *, record=RELEASED.parent, dataset="all
                 "shipped, %": f"{accuracy.mean():.1f}",
                 "released, %": f"{of_released.mean():.1f}",
                 "difference": f"{gaps['gap'].mean():+.1f}\u00a0[{low:+.1f},\u00a0{high:+.1f}]",
-                "so it is": "unchanged" if low <= 0 <= high else "better" if low > 0 else "worse",
+                "verdict": _judge_gap(low, high, len(test)),
             }
         )
     return pd.DataFrame(rows).set_index("cells")
+
+
+def _judge_gap(low, high, n):
+    if low <= 0 <= high:
+        return "no difference"
+    if n < LEAST_FIELDS:
+        return "too few fields"
+    return "better" if low > 0 else "worse"
 
 
 def _number(value):

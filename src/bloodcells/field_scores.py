@@ -78,7 +78,7 @@ def score_field(field, probability, scale, *, cell, cell_radius, settings, metho
     settings : dict of str to dict
         For each method, the parameters it counts this cell with.
     methods : sequence of str
-        Out of `bloodcells.counting.METHODS`.
+        Out of `bloodcells.counting.find.METHODS`.
 
     Returns
     -------

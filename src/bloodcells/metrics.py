@@ -142,11 +142,37 @@ def bootstrap_interval(table, statistic, *, rng, n_resamples=1000, level=0.95):
         [statistic(table.iloc[rng.integers(len(table), size=len(table))]) for _ in range(n_resamples)],
         dtype=float,
     )
+    return _percentiles(values, level)
+
+
+def _percentiles(values, level=0.95):
+    """Return the ends of the middle share of values; not-a-number where none is defined."""
     values = values[~np.isnan(values)]
     if not values.size:
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def mean_defined(values, axis=-1):
+    """Mean along an axis, by the empty rule.
+
+    Parameters
+    ----------
+    values : ndarray of float
+        Not-a-number where the score is undefined.
+    axis : int
+
+    Returns
+    -------
+    ndarray of float
+        Not-a-number where every value is.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    defined = ~np.isnan(values)
+    n = defined.sum(axis=axis)
+    total = np.where(defined, values, 0).sum(axis=axis)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
 def summarise_pixels(per_image, *, rng, n_resamples=1000):
@@ -376,7 +402,7 @@ def bootstrap_gaps(per_image, methods, metric, *, rng, of="any", n_resamples=100
     -------
     list of tuple of float
         For each pair of neighbours: score of the later method minus that of the earlier one, pooled over
-        images and seeds, and the 95 % interval, (gap, low, high).
+        images and seeds, and the 95 % interval, (gap, low, high); not-a-number where a score is undefined.
 
     Raises
     ------
@@ -420,8 +446,8 @@ def bootstrap_gaps(per_image, methods, metric, *, rng, of="any", n_resamples=100
     gaps = []
     for earlier in range(len(methods) - 1):
         differences = resampled[earlier + 1] - resampled[earlier]
-        low, high = np.quantile(differences[~np.isnan(differences)], [0.025, 0.975])
-        gaps.append((float(whole[earlier + 1] - whole[earlier]), float(low), float(high)))
+        gap = whole[earlier + 1] - whole[earlier]
+        gaps.append((float(gap), *_percentiles(differences)))
     return gaps
 
 
@@ -446,4 +472,4 @@ def _draw_weights(rng, n, n_draws, n_resamples):
 
 def _mean_score(counts, metric):
     """Score of each class from counts, the first axis, averaged over classes, the last."""
-    return pixel_scores(*counts)[metric].mean(axis=-1)
+    return mean_defined(pixel_scores(*counts)[metric])

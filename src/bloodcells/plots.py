@@ -6,6 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import LogLocator
+from scipy import ndimage as ndi
 from skimage.segmentation import find_boundaries
 
 from bloodcells.claims import METHOD_NAMES
@@ -62,7 +63,8 @@ def outline_classes(image, classes, colours):
     drawn = image / 255
     edge = find_boundaries(classes, mode="thick")
     # The boundary lies on both sides: give its outer pixels the class they enclose.
-    inside = np.maximum.reduce([np.roll(classes, shift, axis) for axis in (0, 1) for shift in (-1, 0, 1)])
+    cross = ndi.generate_binary_structure(2, 1)
+    inside = ndi.maximum_filter(classes, footprint=cross, mode="nearest")
     drawn[edge] = paint_classes(inside, colours)[edge]
     return drawn
 
@@ -169,7 +171,7 @@ def plot_histories(histories, *, columns=("loss", "val_loss"), titles=("training
                 estimator=None,
                 ax=axis,
             )
-            axis.set(title=f"{name}: {title}", ylabel="cross-entropy", yscale="log")
+            axis.set(title=f"{name}: {title}", ylabel="loss", yscale="log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter("")

@@ -6,7 +6,7 @@ import pandas as pd
 from bloodcells.colours import PROPERTIES, ColourChange
 from bloodcells.datasets import CELL_DATASETS
 from bloodcells.errors import UserError
-from bloodcells.metrics import bootstrap_gaps, pixel_scores
+from bloodcells.metrics import bootstrap_gaps, mean_defined, pixel_scores
 from bloodcells.models.catalogue import NETWORKS, name_network
 from bloodcells.number_text import mean_with_range
 from bloodcells.protocol import class_names
@@ -118,7 +118,7 @@ def _score(counts, target):
     """Return a task's score of counts of shape (..., classes, 4)."""
     _, metric, of = main_score(target)
     values = pixel_scores(*np.moveaxis(counts, -1, 0))[metric]
-    return values.mean(axis=-1) if of == "mean" else values[..., class_names(target).index(of)]
+    return mean_defined(values) if of == "mean" else values[..., class_names(target).index(of)]
 
 
 def network_table(scores, target):

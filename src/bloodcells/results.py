@@ -282,7 +282,8 @@ def promote(run_dir, *, record=RECORD):
     Returns
     -------
     list of pathlib.Path
-        Folders in the record. An older run of the same arm and seed is replaced.
+        Folders in the record. An older run of the same arm and seed is replaced, and of several in `run_dir`
+        only the one that was finished last is copied.
 
     Raises
     ------
@@ -298,7 +299,15 @@ def promote(run_dir, *, record=RECORD):
         )
     for folder in folders:
         _check_promotable(folder)
-    return [_copy_to_record(folder, Path(record)) for folder in folders]
+    latest = {}
+    for folder in sorted(folders, key=_when_finished):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        latest[tuple(config[name] for name in ("chapter", "mode", "arm", "seed"))] = folder
+    return [_copy_to_record(folder, Path(record)) for folder in sorted(latest.values())]
+
+
+def _when_finished(folder):
+    return json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["finished"]
 
 
 def _check_promotable(folder):

@@ -301,11 +301,13 @@ class _Epochs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1}
         row |= {name: float(value) for name, value in logs.items()}
-        if not np.isfinite(row["loss"]):
-            raise UserError(
-                f"The loss became {row['loss']} in epoch {epoch + 1}. "
-                "Lower the learning rate, or check the masks."
-            )
+        for name in ("loss", "val_loss"):
+            if not np.isfinite(row.get(name, 0)):
+                where = " of the validation images" if name == "val_loss" else ""
+                raise UserError(
+                    f"The loss{where} became {row[name]} in epoch {epoch + 1}. "
+                    "Lower the learning rate, or check the masks."
+                )
         row["seconds"] = time.perf_counter() - self.started
         self.rows.append(row)
         improved = self.best.update(row.get("val_loss"))

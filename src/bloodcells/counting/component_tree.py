@@ -12,6 +12,7 @@ from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
 from bloodcells.counting.regions import check_probability, check_size, grow_labels, threshold_core
+from bloodcells.errors import UserError
 
 
 def label_component_tree(
@@ -58,7 +59,8 @@ def label_component_tree(
     Raises
     ------
     UserError
-        If the maps aren't probabilities of one shape, or a size isn't above 0.
+        If the maps aren't probabilities of one shape, the levels don't rise within [0, 1], `cell_radius`
+        isn't above 0, or another size is below it.
 
     Examples
     --------
@@ -69,6 +71,18 @@ def label_component_tree(
     2
     """
     check_size("cell_radius", cell_radius, strict=True)
+    sizes = {
+        "min_area": min_area,
+        "max_area": max_area,
+        "min_solidity": min_solidity,
+        "min_distance": min_distance,
+        "min_height": min_height,
+        "max_growth": max_growth,
+    }
+    for name, value in sizes.items():
+        check_size(name, value)
+    if not levels or list(levels) != sorted(set(levels)) or not 0 <= levels[0] <= levels[-1] <= 1:
+        raise UserError(f"`levels` must be thresholds that rise within [0, 1], got {levels!r}.")
     foreground, _ = threshold_core(mask, edge, mask_threshold=mask_threshold, edge_threshold=1.0)
     probability = check_probability("mask", mask)
     if edge is not None:

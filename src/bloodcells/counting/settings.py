@@ -2,8 +2,8 @@
 
 Chosen on training fields only, by the largest sum of mean counting accuracy and, for red cells, pooled F1
 (``workflow/choose_counting.py``). For red cells that was a cross-validation: two networks, each trained on
-five of the ten training fields, were applied to the other five. For white cells and platelets, with seventy
-fields, the training fields themselves served.
+five of the ten training fields, were applied to the other five. For white cells and platelets, of which
+there are many fields, forty of the training fields themselves served.
 
 Lengths are in units of ``size``, which is itself in radii of red cells, areas in discs of that radius.
 """

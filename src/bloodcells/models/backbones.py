@@ -230,6 +230,9 @@ def save_unet(model, encoder, path):
         "encoder": encoder,
         "input_shape": list(model.input_shape[1:]),
         "n_classes": None if n_outputs == 1 else n_outputs,
+        # Weights from elsewhere may want other colours than the library's for this encoder.
+        "matrix": model.get_layer("colours").matrix.tolist(),
+        "offset": model.get_layer("colours").offset.tolist(),
     }
     save_weights(model, weights)
     write_json(specification, spec | {"sha256": _digest(spec, weights)})
@@ -264,6 +267,8 @@ def load_unet(path):
     if _digest(spec, weights) != sha256:
         raise UserError(f"{weights} is damaged, or not of {specification.name}; save the network again.")
     model = build_backbone_unet(spec["encoder"], tuple(spec["input_shape"]), n_classes=spec["n_classes"])
+    colours = model.get_layer("colours")
+    colours.matrix, colours.offset = (np.asarray(spec[name], "float32") for name in ("matrix", "offset"))
     load_weights(model, weights, cure="save the network again")
     return model
 

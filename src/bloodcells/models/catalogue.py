@@ -69,8 +69,8 @@ def build_network(method, input_shape, n_classes, *, base_filters, dropout=0.2):
 
     Notes
     -----
-    DO-U-Net, whose convolutions are unpadded, sees the image mirrored at its borders, as the tiles of chapter
-    2 are, and has one softmax here in place of its two outputs. Nothing is pre-trained.
+    DO-U-Net, whose convolutions are unpadded, sees the image mirrored at its borders (the fields of chapter 2
+    have zeros around them), and has one softmax here in place of its two outputs. Nothing is pre-trained.
     """
     if min(input_shape[:2]) < 64:
         raise UserError(f"`input_shape` must have at least 64 rows and columns, got {tuple(input_shape)}.")
