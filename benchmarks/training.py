@@ -19,24 +19,29 @@ from bloodcells import device, training
 from bloodcells.augment import AffineRanges
 from bloodcells.errors import UserError
 from bloodcells.models.catalogue import NETWORKS, build_network, name_network
-from bloodcells.synthetic import draw_cell
+from bloodcells.models.dounet import MARGIN, build_dounet
+from bloodcells.synthetic import draw_cell, draw_smear
+from bloodcells.tile_batches import TileBatches, TileRanges
 
 PLAIN, OURS, OURS_XLA = "plain Keras loop", "ours", "ours with XLA"
 N_CLASSES = 2
+TILES = "tiles"
+"""In place of the name of a network: chapter 2's, on its tiles, whose distortions are the costliest."""
 
 
 def main():
     """Time all sides by turns and print a table."""
     options = parse_options()
     machine = describe_machine()
-    images, masks = draw_images(32, options.size)
     rows = []
     for name in options.networks:
+        make = make_tiles if name == TILES else make_images
         sides = {
-            side: lambda side=side, name=name: time_side(side, name, images, masks, options)
+            side: lambda side=side, make=make, name=name: time_side(side, *make(name, options), options)
             for side in (PLAIN, OURS, OURS_XLA)
         }
-        rows += list_rows(by_turns(sides, options.rounds, memory=True), group=name_network(name))
+        group = "DO-U-Net on tiles (chapter 2)" if name == TILES else name_network(name)
+        rows += list_rows(by_turns(sides, options.rounds, memory=True), group=group)
     report = make_report(
         f"A training step: {options.size} pixels, {options.filters} filters, batches of {options.batch}",
         rows,
@@ -44,10 +49,11 @@ def main():
         labels={
             "step_s": "a step, s",
             "waiting": "waiting for images, %",
+            "first_wait_s": "for the first of an epoch, s",
             "start_s": "until the first step, s",
             "megabytes": "memory, MB",
         },
-        digits={"step_s": 3, "waiting": 1, "start_s": 1, "megabytes": 0},
+        digits={"step_s": 3, "waiting": 1, "first_wait_s": 2, "start_s": 1, "megabytes": 0},
         ratio_to=PLAIN,
         machine=machine,
     )
@@ -62,7 +68,9 @@ def parse_options():
     argparse.Namespace
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", default=",".join(NETWORKS), help="of chapter 7 [default: %(default)s]")
+    parser.add_argument(
+        "--networks", default=",".join([*NETWORKS, TILES]), help="of chapters 7 and 2 [default: %(default)s]"
+    )
     for name, default, help_ in (
         ("size", 96, "rows and columns, pixels"),
         ("filters", 8, "of the first level"),
@@ -78,7 +86,7 @@ def parse_options():
         if getattr(options, name) < 1:
             parser.error(f"--{name} expects at least 1")
     try:
-        for name in options.networks:
+        for name in set(options.networks) - {TILES}:
             build_network(name, (options.size, options.size, 3), N_CLASSES, base_filters=options.filters)
     except UserError as error:
         parser.error(str(error))
@@ -103,6 +111,63 @@ def draw_images(n, size):
     return np.stack([cell.image for cell in cells]), np.stack([cell.nucleus for cell in cells]).astype(
         "uint8"
     )
+
+
+def make_images(name, options):
+    """Build a network of chapter 7, and batches as the chapter makes them, of drawn cells.
+
+    Parameters
+    ----------
+    name : str
+        Of the network.
+    options : argparse.Namespace
+
+    Returns
+    -------
+    model : keras.Model
+    batches : keras.utils.PyDataset
+    loss : keras.losses.Loss
+    """
+    model = build_network(name, (options.size, options.size, 3), N_CLASSES, base_filters=options.filters)
+    batches = training.AugmentedBatches(
+        *draw_images(32, options.size),
+        ranges=AffineRanges(rotation_degrees=90, zoom=0.1, flip_columns=True),
+        batch_size=options.batch,
+        steps_per_epoch=options.steps,
+        seed=0,
+    )
+    return model, batches, keras.losses.SparseCategoricalCrossentropy()
+
+
+def make_tiles(name, options):
+    """Build chapter 2's network for red cells, and batches of distorted tiles of a drawn smear.
+
+    Parameters
+    ----------
+    name : str
+        Not looked at.
+    options : argparse.Namespace
+        Tiles keep their own size, 188 pixels of which 100 are predicted.
+
+    Returns
+    -------
+    model, batches, loss
+        As from `make_images`.
+    """
+    rng = np.random.default_rng(0)
+    smear = draw_smear((600, 800), rng=rng, n_rbc=120, n_wbc=2, n_platelets=5, rbc_radius=18)
+    targets = np.stack([smear.masks["rbc"], smear.edges], axis=-1).astype(np.uint8)
+    batches = TileBatches(
+        *([smear.image], [targets]),
+        output_size=100,
+        margin=MARGIN,
+        ranges=TileRanges(),
+        batch_size=options.batch,
+        steps_per_epoch=options.steps,
+        seed=0,
+    )
+    model = build_dounet((188, 188, 3), base_filters=options.filters)
+    return model, batches, keras.losses.BinaryCrossentropy()
 
 
 class EpochTimes(keras.callbacks.Callback):
@@ -154,52 +219,39 @@ def time_waits(model):
     return waits
 
 
-def time_side(side, name, images, masks, options):
+def time_side(side, model, batches, loss, options):
     """Train a fresh network for two epochs.
 
     Parameters
     ----------
     side : str
-    name : str
-        Of the network.
-    images, masks : ndarray
+    model, batches, loss
+        From `make_images` or `make_tiles`.
     options : argparse.Namespace
 
     Returns
     -------
     dict of str to float
-        "step_s", seconds a step of the second epoch; on TensorFlow "waiting", per cent of that epoch that the
-        network waited for batches, the first one included, for which nothing is ready yet; "start_s",
-        seconds of the first epoch beyond those of the second, which is what building the step takes.
+        "step_s", seconds a step of the second epoch; "start_s", seconds of the first epoch beyond those of
+        the second, which is what building the step takes. On TensorFlow "waiting", per cent of the second
+        epoch that the network waited for batches but the first one, for which nothing is ready yet, and
+        "first_wait_s", seconds that it waited for that.
     """
-    keras.utils.clear_session(free_memory=True)
     keras.utils.set_random_seed(0)
-    model = build_network(name, (options.size, options.size, 3), N_CLASSES, base_filters=options.filters)
     waits = time_waits(model) if keras.backend.backend() == "tensorflow" else []
-    optimizer, loss = keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy()
+    optimizer = keras.optimizers.Adam(1e-3)
     if side == PLAIN:
-        batch = np.arange(options.batch * options.steps) % len(images)
+        inputs, targets = (
+            np.concatenate(parts) for parts in zip(*(batches[i] for i in range(len(batches))), strict=True)
+        )
         model.compile(optimizer=optimizer, loss=loss, jit_compile=device.choose_compilation("auto"))
         times = EpochTimes()
-        model.fit(
-            *(images[batch], masks[batch]),
-            batch_size=options.batch,
-            epochs=2,
-            verbose=0,
-            callbacks=[times],
-        )
+        model.fit(inputs, targets, batch_size=options.batch, epochs=2, verbose=0, callbacks=[times])
         first, second = times.seconds
     else:
-        ranges = AffineRanges(rotation_degrees=90, zoom=0.1, flip_columns=True)
         history = training.train(
             model,
-            training.AugmentedBatches(
-                *(images, masks),
-                ranges=ranges,
-                batch_size=options.batch,
-                steps_per_epoch=options.steps,
-                seed=0,
-            ),
+            batches,
             epochs=2,
             optimizer=optimizer,
             loss=loss,
@@ -209,7 +261,11 @@ def time_side(side, name, images, masks, options):
         )
         first, second = history["seconds"]
     figures = {"step_s": second / options.steps, "start_s": first - second}
-    return figures | ({"waiting": 100 * sum(waits[-options.steps :]) / second} if waits else {})
+    if waits:
+        first_wait, *others = waits[-options.steps :]
+        figures |= {"waiting": 100 * sum(others) / second, "first_wait_s": first_wait}
+    keras.utils.clear_session(free_memory=True)
+    return figures
 
 
 if __name__ == "__main__":
