@@ -1,7 +1,9 @@
 """What a chapter depends on, found by reading it: nothing is imported or executed here."""
 
 import ast
+import hashlib
 import json
+from pathlib import Path
 
 import yaml
 
@@ -28,6 +30,27 @@ def toc_notebooks(root):
     if missing:
         raise FileNotFoundError(f"_toc.yml names notebooks that are not there: {', '.join(missing)}")
     return {path.stem: path for path in notebooks}
+
+
+def digest_files(paths, root):
+    """Hash what files are called and hold.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+        Relative to `root`; each counts once, in whatever order.
+    root : pathlib.Path
+
+    Returns
+    -------
+    str
+        Hexadecimal digits. As a parameter of a job it tells what dates don't: Snakemake looks into a file
+        only if it seems to be newer than what was made of it, and clocks are set.
+    """
+    digest = hashlib.sha256()
+    for path in sorted({Path(path).as_posix() for path in paths}):
+        digest.update(path.encode() + b"\0" + (root / path).read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def notebook_code(notebook):

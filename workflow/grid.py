@@ -2,13 +2,12 @@
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import re
 import shlex
 from pathlib import Path
 
-from dependencies import chapter_inputs, toc_notebooks
+from dependencies import chapter_inputs, digest_files, toc_notebooks
 
 from bloodcells import chapters
 from bloodcells.errors import UserError
@@ -202,10 +201,7 @@ def digest_inputs(notebook, root):
     """
     used = [path for path in chapter_inputs(notebook, root) if not path.startswith(("book/", "_build/"))]
     files = [notebook, *sorted((notebook.parent / "params").glob(f"{notebook.stem}.*"))]
-    digest = hashlib.sha256()
-    for path in [*files, *(root / name for name in used)]:
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest_files([*(path.relative_to(root) for path in files), *used], root)
 
 
 def gather(folder):

@@ -92,7 +92,7 @@ use rule execute_chapter as train_part with:
             + shlex.quote(f"{GRID['runs']}/{wildcards.chapter}/{MODE}/{wildcards.part}")
             + f" {grid_part(wildcards).options()}"
         ),
-        code=lambda wildcards: grid_digest(wildcards.chapter),
+        content=lambda wildcards: grid_digest(wildcards.chapter),
     threads: 4
     resources:
         gpu=lambda wildcards: 1 if grid_part(wildcards).arms else 0,
