@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from bloodcells.image_io import read_image
 from bloodcells.paths import ROOT
 
 
@@ -495,3 +497,20 @@ def test_training_steps_are_timed_on_all_sides(monkeypatch, tmp_path, capsys):
         assert 0 < figures["waiting"] < 100
         assert 0 < figures["first_wait_s"] < 2 * figures["step_s"]
     assert capsys.readouterr().out.splitlines()[-1].split()[-1] == f"{steps[5] / steps[3]:.2f}"
+
+
+@pytest.mark.long
+def test_memory_of_a_count_stays_below_its_bar(side_by_side, tmp_path):
+    """Of 20 and 60 megapixels, and what they let expect of 100: less than 3 GiB."""
+    prepare = load("prepare")
+    smear = read_image(prepare.default_image(tmp_path))
+    memory = {}
+    for size in (20, 60):
+        path = tmp_path / f"{size}.png"
+        Image.fromarray(prepare.lay_out(smear, size)).save(path, compress_level=1)
+        command = [sys.executable, "-m", "bloodcells", "count", str(path), "--out", str(tmp_path / str(size))]
+        memory[size] = side_by_side.measure(command)["megabytes"] * 1e6
+    expected = memory[60] + (memory[60] - memory[20])
+    assert expected < 3 * 2**30
+    # The image, its labels, and little else: of maps of probabilities there is a block at a time.
+    assert memory[60] - memory[20] < 40e6 * 12

@@ -191,7 +191,7 @@ def find_circles_released(probability, cell):
     Returns
     -------
     ndarray of float64, shape (n, 3)
-        Row, column and radius, pixels.
+        Row, column and radius, pixels, as OpenCV gives them to the script: 0.5 is the first pixel's centre.
     """
     _check_cell(cell)
     circles = cv2.HoughCircles(to_levels(probability), cv2.HOUGH_GRADIENT, 1, **HOUGH[cell])
