@@ -47,9 +47,9 @@ def main():
             warm = {"nothing changed": build}
             warm |= {side: lambda name=name: touched(name) for side, name in TOUCHED.items()}
             measured |= by_turns(warm, options.rounds)
-    notes = {
-        "from nothing": f"{options.cold_rounds} round{'s' * (options.cold_rounds > 1)}, packages installed"
-    } | {side: f"`{name}`" for side, name in TOUCHED.items()}
+    rounds = "1 round" if options.cold_rounds == 1 else f"{options.cold_rounds} rounds"
+    notes = {"from nothing": f"{rounds}, packages installed"}
+    notes |= {side: f"`{name}`" for side, name in TOUCHED.items()}
     report = make_report(
         "make book",
         list_rows(measured, notes=notes),
