@@ -120,8 +120,11 @@ def test_transfer_from_each_dataset_to_each():
     assert table.loc["bcisc"].tolist() == [0.5, 0.5, 0.7]
     means = reports.mean_transfer_table(scores)
     assert list(means.index) == ["U-Net"]  # SegNet has one run of three
-    assert means.loc["U-Net"].tolist() == pytest.approx([0.8, 0.5, 0.3])
+    assert means.loc["U-Net"].tolist() == pytest.approx([0.8, 0.5, 0.3, 2])
     assert reports.transfer_table(scores, "segnet").notna().to_numpy().sum() == 1
+    text = reports.transfer_interval_table(scores.assign(score_low=0.25, score_high=0.95), "segnet")
+    assert text.loc["bcisc", "bcisc"] == "0.900\u00a0[0.250,\u00a00.950]"
+    assert (text == "").to_numpy().sum() == 8
 
 
 def test_curves_of_colours_hold_the_unchanged_image_too():
@@ -214,6 +217,7 @@ def test_without_runs_the_tables_are_empty():
     assert reports.network_table(nothing, "classes").empty
     assert reports.difference_table(nothing, "classes").empty
     assert reports.transfer_table(nothing, "unet").isna().all(axis=None)
+    assert (reports.transfer_interval_table(nothing, "unet") == "").all(axis=None)
     assert reports.mean_transfer_table(nothing).empty
     assert reports.colour_curves(nothing).empty
     assert reports.colour_loss_table(reports.colour_curves(nothing), slight={}).empty

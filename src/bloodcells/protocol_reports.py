@@ -233,7 +233,7 @@ def _total_score(table, target):
     return float(_score(counts.to_numpy(np.int64), target))
 
 
-def transfer_table(scores, method):
+def transfer_table(scores, method, column="score"):
     """Lay out how a network does on datasets that it has not learnt from.
 
     Parameters
@@ -241,6 +241,8 @@ def transfer_table(scores, method):
     scores : pandas.DataFrame
         From `bloodcells.results.load_runs`; may be empty.
     method : str
+    column : {"score", "score_low", "score_high"}
+        The score, or an end of its 95 % interval over the test images.
 
     Returns
     -------
@@ -253,8 +255,28 @@ def transfer_table(scores, method):
         runs = scores[(scores["method"] == method) & (scores["target"] == f"cell_{source}")]
         for name, found in runs.groupby("dataset"):
             if name in table.columns:
-                table.loc[source, name] = found["score"].astype(float).mean()
+                table.loc[source, name] = found[column].astype(float).mean()
     return table.rename_axis(index="learnt from", columns="tested on")
+
+
+def transfer_interval_table(scores, method):
+    """Write `transfer_table` as text, each score with its 95 % interval over the test images.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+    method : str
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        "" where there is no run. Of several seeds the means of scores and of ends.
+    """
+    score, low, high = (
+        transfer_table(scores, method, column) for column in ("score", "score_low", "score_high")
+    )
+    text = score.map("{:.3f}".format) + low.map("\u00a0[{:.3f},".format) + high.map("\u00a0{:.3f}]".format)
+    return text.where(score.notna(), "")
 
 
 def mean_transfer_table(scores):
@@ -269,7 +291,8 @@ def mean_transfer_table(scores):
     -------
     pandas.DataFrame of float
         Indexed by network: the mean Dice over the datasets learnt from (the diagonal of `transfer_table`),
-        that over all others, and what is lost. Networks that lack a run are left out.
+        that over all others, what is lost, and how many trainings of each kind there are at least. Networks
+        that lack a run are left out.
     """
     rows = {}
     for method in dict.fromkeys(scores["method"]) if len(scores) else ():
@@ -278,8 +301,10 @@ def mean_transfer_table(scores):
             continue
         at_home = np.eye(len(values), dtype=bool)
         home, abroad = values[at_home].mean(), values[~at_home].mean()
-        rows[name_network(method)] = [home, abroad, home - abroad]
-    columns = ["at home", "abroad", "lost"]
+        runs = scores[(scores["method"] == method) & scores["target"].str.startswith("cell_")]
+        n_seeds = runs.groupby("target")["seed"].nunique().min()
+        rows[name_network(method)] = [home, abroad, home - abroad, n_seeds]
+    columns = ["at home", "abroad", "lost", "seeds"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("network")
 
 
