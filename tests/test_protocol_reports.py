@@ -79,7 +79,7 @@ def test_networks_are_ranked_with_their_costs():
     rows += score_rows("segnet", [0.9], target="classes")
     table = reports.network_table(pd.DataFrame(rows), "nucleus")
     assert list(table.index) == ["WCSegNet", "U-Net"]
-    assert table.loc["U-Net"].tolist() == [5, "1.50", "1.5", "4.0", "0.600 (0.500 to 0.700)", 2]
+    assert table.loc["U-Net"].tolist() == [5, "1.50", "1.5", "4.0", "0.600 (0.500\u00a0to\u00a00.700)", 2]
     assert table.columns[4] == "Dice"
 
 
@@ -93,9 +93,9 @@ def test_networks_are_compared_with_the_best_image_by_image():
     table = reports.difference_table(pd.concat(tables), "nucleus")
     assert table.loc["U-Net", "verdict"] == "best"
     # As good on every image: the interval is [0, 0], which holds 0.
-    assert table.loc["DO-U-Net"].tolist() == ["+0.000", "[+0.000, +0.000]", "no difference"]
+    assert table.loc["DO-U-Net"].tolist() == ["+0.000", "[+0.000,\u00a0+0.000]", "no difference"]
     gap = dice(27, 30) - 1
-    assert table.loc["SegNet"].tolist() == [f"{gap:+.3f}", f"[{gap:+.3f}, {gap:+.3f}]", "worse"]
+    assert table.loc["SegNet"].tolist() == [f"{gap:+.3f}", f"[{gap:+.3f},\u00a0{gap:+.3f}]", "worse"]
 
 
 def test_changed_colours_stained_trainings_and_pairs_are_not_compared():
@@ -164,9 +164,9 @@ def test_pairs_stand_beside_their_members():
     ]
     table = reports.pair_table(pd.DataFrame(rows), ["segnet+dounet", "dounet+dounet"])
     assert table.loc["SegNet + DO-U-Net"].tolist() == [
-        "0.550 (0.500 to 0.600)",
+        "0.550 (0.500\u00a0to\u00a00.600)",
         "0.700",
-        "0.700 (0.650 to 0.750)",
+        "0.700 (0.650\u00a0to\u00a00.750)",
     ]
     assert table.loc["DO-U-Net + DO-U-Net", "both"] == "missing"
 
@@ -191,7 +191,7 @@ def test_gains_by_stain_augmentation_by_hand():
     assert list(table.columns) == ["unchanged", "hue", "brightness"]
     unchanged, hue = dice(9, 10) - dice(8, 10), dice(16, 20) - dice(12, 20)
     # All images are alike, so that the intervals have no width.
-    expected = [f"{gap:+.3f} [{gap:+.3f}, {gap:+.3f}]" for gap in (unchanged, hue)]
+    expected = [f"{gap:+.3f} [{gap:+.3f},\u00a0{gap:+.3f}]" for gap in (unchanged, hue)]
     assert table.loc["U-Net"].tolist() == [*expected, "-"]
     assert list(table.index) == ["U-Net"]
 

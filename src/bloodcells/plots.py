@@ -19,6 +19,10 @@ SAFE_COLOURS = {"neutrophil": "#d55e00", "lymphocyte": "#0072b2", "basophil": "#
 """From the palette of Okabe and Ito, told apart with every common colour vision."""
 
 
+# More curves than this have their legend beside the panels.
+_MANY = 8
+
+
 def use_book_style():
     """Set fonts, sizes and resolution of a chapter's figures, and let its tables show every row whole."""
     pd.set_option("display.max_colwidth", None, "display.max_rows", None, "display.width", None)
@@ -175,7 +179,13 @@ def plot_histories(histories, *, columns=("loss", "val_loss"), titles=("training
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter("")
-            axis.legend(title=None, fontsize=8)
+            if named["method"].nunique() <= _MANY:
+                axis.legend(title=None, fontsize=8)
+            elif axis is axes[row, -1]:
+                # So many would hide the curves.
+                axis.legend(title=None, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+            else:
+                axis.legend().remove()
     return figure
 
 

@@ -151,7 +151,7 @@ def network_table(scores, target):
             f"{costs['n_parameters'] / 1e6:.2f}",
             f"{costs['train_s'] / 60:.1f}",
             f"{1000 * costs['predict_s']:.1f}",
-            mean_with_range(values),
+            mean_with_range(values, space="\N{NO-BREAK SPACE}"),
             len(values),
         ]
         rows.append((-values.mean(), name_network(method), cells))
@@ -225,7 +225,8 @@ def _gap(per_image, base, method, target, seed):
 
 
 def _gap_text(gap, low, high):
-    return f"{gap:+.3f}", f"[{low:+.3f}, {high:+.3f}]"
+    # A no-break space: in a narrow table an interval would fall apart.
+    return f"{gap:+.3f}", f"[{low:+.3f},\u00a0{high:+.3f}]"
 
 
 def _total_score(table, target):
@@ -367,7 +368,8 @@ def colour_loss_table(curves, *, slight):
         for each property the largest fall among its slight levels.
     """
     rows = {}
-    for (method, stained), table in curves.groupby(["method", "stained"], sort=False):
+    # Both trainings of a network stand together, in whatever order runs were read.
+    for (method, stained), table in curves.groupby(["method", "stained"]):
         key = name_network(method), "stains jittered" if stained else "as they are"
         unchanged = None
         for name in PROPERTIES:
@@ -486,7 +488,8 @@ def pair_table(scores, pairs):
     for pair in pairs:
         cells = []
         for method in (*pair.split("+"), pair):
-            cells.append(mean_with_range(runs.loc[runs["method"] == method, "score"]))
+            values = runs.loc[runs["method"] == method, "score"]
+            cells.append(mean_with_range(values, space="\N{NO-BREAK SPACE}"))
         rows[_name_pair(pair)] = cells
     columns = ["first alone", "second alone", "both"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("pair")
