@@ -473,7 +473,7 @@ _HEAVY = 300_000
 
 
 def lighten(png):
-    """Turn a heavy picture into JPEG, if that makes much of a difference.
+    """Make a heavy picture lighter, if that makes much of a difference.
 
     Parameters
     ----------
@@ -481,16 +481,21 @@ def lighten(png):
 
     Returns
     -------
-    bytes or None
-        JPEG; None where the picture is light, or hardly lighter so: lines and letters stay as they are.
+    tuple of (str, bytes) or None
+        Kind and content: of a photograph JPEG, of a plot PNG with 256 colours, in which lines and letters
+        stay sharp; None where the picture is light, or hardly lighter so.
     """
     if len(png) < _HEAVY:
         return None
-    stream = io.BytesIO()
     with Image.open(io.BytesIO(png)) as picture:
-        # Full resolution of colours too: thin outlines are drawn in them.
-        picture.convert("RGB").save(stream, "JPEG", quality=85, subsampling=0, optimize=True)
-    return stream.getvalue() if stream.tell() < len(png) / 2 else None
+        rgb = picture.convert("RGB")
+    jpeg, palette = io.BytesIO(), io.BytesIO()
+    # Full resolution of colours too: thin outlines are drawn in them.
+    rgb.save(jpeg, "JPEG", quality=85, subsampling=0, optimize=True)
+    if jpeg.tell() < len(png) / 2:
+        return "image/jpeg", jpeg.getvalue()
+    rgb.quantize(256).save(palette, "PNG", optimize=True)
+    return ("image/png", palette.getvalue()) if palette.tell() < len(png) / 2 else None
 
 
 def page_of(notebook):
@@ -498,7 +503,7 @@ def page_of(notebook):
 
     Every figure's caption gets the mode and the data of the run, which the chapter's run card tells. A figure
     that shows the record where there is one is tagged ``record``; its caption gets the modes of that.
-    Photographs become JPEG.
+    Heavy photographs become JPEG, heavy plots get a palette.
 
     Parameters
     ----------
@@ -517,9 +522,10 @@ def page_of(notebook):
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             png = output.get("data", {}).get("image/png")
-            if png and (jpeg := lighten(base64.b64decode(png))):
+            if png and (lighter := lighten(base64.b64decode(png))):
+                kind, content = lighter
                 del output["data"]["image/png"]
-                output["data"]["image/jpeg"] = base64.b64encode(jpeg).decode()
+                output["data"][kind] = base64.b64encode(content).decode()
             for kind in [kind for kind in output.get("data", {}) if kind.startswith(PRIVATE)]:
                 facts |= output["data"].pop(kind)
     # A caption is written before it is known what the chapter will run on.

@@ -243,7 +243,9 @@ def list_results():
     if table.empty:
         typer.echo("There is no run in the record yet; `bloodcells results promote` adds one.")
         return
-    _print_table(table.columns, table.astype(str).itertuples(index=False))
+    # Two networks whose answers are averaged had no training of their own.
+    table = table.astype(object).where(table.notna(), "")
+    _print_table(table.columns, ([str(cell) for cell in row] for row in table.itertuples(index=False)))
 
 
 @results.command("promote")

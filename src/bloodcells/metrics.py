@@ -172,7 +172,8 @@ def mean_defined(values, axis=-1):
     defined = ~np.isnan(values)
     n = defined.sum(axis=axis)
     total = np.where(defined, values, 0).sum(axis=axis)
-    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
+    # A number, not an array without dimensions, where one axis is all there is.
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)[()]
 
 
 def summarise_pixels(per_image, *, rng, n_resamples=1000):
