@@ -413,8 +413,9 @@ def _judge_fewest(claim, scores, per_image, rng):
 
 
 def _judge_ratio(claim, scores, per_image, rng):
+    named = {"dataset": claim["dataset"]} if "dataset" in claim else {}
     runs = (
-        _select(scores, claim, **{name: claim[name] for name in ("dataset",) if name in claim})
+        _select(scores, claim, **named)
         .drop_duplicates(["method", "seed"])
         .pivot(index="seed", columns="method", values=claim["metric"])
     )
