@@ -41,6 +41,19 @@ def test_only_checked_cells_keep_outputs_and_no_chatter(store_outputs):
     assert live.execution_count is None
 
 
+def test_text_that_the_kernel_cut_is_joined_up_to_the_next_picture(store_outputs):
+    executed, v4 = chapter(executed=True), nbformat.v4
+    executed.cells[1].outputs = [
+        v4.new_output("stream", name="stdout", text="a\n"),
+        v4.new_output("stream", name="stderr", text="chatter"),
+        v4.new_output("stream", name="stdout", text="b\n"),
+        v4.new_output("display_data", data={"text/plain": "a picture"}),
+        v4.new_output("stream", name="stdout", text="c\n"),
+    ]
+    checked = store_outputs.store_outputs(chapter(executed=False), executed).cells[0]
+    assert [output.get("text") for output in checked.outputs] == ["a\nb\n", None, "c\n"]
+
+
 def test_an_execution_of_another_version_is_refused(store_outputs):
     source = chapter(executed=False)
     source.cells[0].source = "print(3)"

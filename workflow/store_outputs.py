@@ -36,13 +36,24 @@ def store_outputs(source, executed):
             raise UserError(
                 f"Cell {cell['id']} changed since the chapter was executed; run `make book` first."
             )
-        cell.outputs = [output for output in found.outputs if not _is_stderr(output)]
+        cell.outputs = _join_streams([output for output in found.outputs if not _is_stderr(output)])
         cell.execution_count = found.execution_count
     return strip_outputs(source)
 
 
 def _is_stderr(output):
     return output.output_type == "stream" and output.name == "stderr"
+
+
+def _join_streams(outputs):
+    """Join what was printed in one go; the kernel cuts it at random, which would be noise in a diff."""
+    joined = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def main():
