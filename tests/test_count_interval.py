@@ -11,7 +11,7 @@ from bloodcells.count_interval import (
     calibration_table,
     count_interval,
     interval_table,
-    read_counts,
+    read_calibration,
 )
 from bloodcells.errors import UserError
 from bloodcells.networks import CELLS, load_network
@@ -79,7 +79,7 @@ def test_the_record_has_the_shipped_networks(cell):
     """Their cards give the accuracy on the same fields."""
     network = load_network(cell)
     method = network.counting["method"]
-    true, pred = read_counts(network, method)
+    true, pred = read_calibration(network, method)
     assert len(true) <= network.card["metrics"]["n"]
     assert (true > 0).sum() == network.card["metrics"]["n_counted"]
     counted = true > 0
@@ -90,7 +90,7 @@ def test_the_record_has_the_shipped_networks(cell):
 def test_without_a_record(tmp_path):
     network = load_network("plt")
     with pytest.raises(UserError, match=r"no run 'dounet-plt.*in a checkout of the book"):
-        read_counts(network, "ccl", record=tmp_path)
+        read_calibration(network, "ccl", record=tmp_path)
     assert json.loads((next(RECORD.glob(f"*/*/{network.card['run']}")) / "config.json").read_text())
 
 
@@ -99,7 +99,7 @@ def test_table_of_a_count_that_all_kinds_share():
     table = calibration_table(networks, n_pred=100)
     assert table["count"].to_dict() == {"rbc": 100, "wbc": 100}
     for cell, network in networks.items():
-        expected = count_interval(100, *read_counts(network, network.counting["method"]))
+        expected = count_interval(100, *read_calibration(network, network.counting["method"]))
         assert table.loc[cell, ["low", "high"]].tolist() == [np.floor(expected.low), np.ceil(expected.high)]
 
 
@@ -119,7 +119,7 @@ def test_table_of_a_photograph(stand_in_networks, draw_discs):
     assert table["count"].to_dict() == {"rbc": 3, "wbc": 1, "plt": 0}
     assert table.loc["rbc", "coverage"] == 50  # three held-out fields
     for cell in ("rbc", "wbc"):
-        expected = count_interval(counted.cells[cell].n, *read_counts(networks[cell], "ccl"))
+        expected = count_interval(counted.cells[cell].n, *read_calibration(networks[cell], "ccl"))
         assert table.loc[cell, "low"] == np.floor(expected.low)
         assert table.loc[cell, "high"] == np.ceil(expected.high)
     assert table.loc["plt", ["low", "high"]].isna().all()

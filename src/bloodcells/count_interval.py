@@ -38,7 +38,7 @@ class CountInterval:
     n_fields: int
 
 
-def read_counts(network, method, *, record=RECORD):
+def read_calibration(network, method, *, record=RECORD):
     """Read what a shipped network counted on the held-out fields, from the record of the run it came from.
 
     Parameters
@@ -163,7 +163,7 @@ def _tabulate(counts, networks, coverage, record):
     """Tabulate the intervals of counts, (method, count) by kind of cell."""
     rows = {}
     for cell, (method, n_pred) in counts.items():
-        calibration = read_counts(networks[cell], method, record=record)
+        calibration = read_calibration(networks[cell], method, record=record)
         interval = count_interval(n_pred, *calibration, coverage=coverage)
         rows[cell] = {"method": METHODS[method], "count": n_pred}
         if interval is not None:
