@@ -45,6 +45,9 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	  || $(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . \
 	  || $(BIN)/python -m pip install --quiet --no-deps -e .
+	@# Where Python may not keep compiled modules, each process would spend ten seconds on those of TensorFlow.
+	@if [ -n "$$PYTHONDONTWRITEBYTECODE" ]; then \
+	  $(BIN)/python -m compileall -q -j $(CORES) $(VENV)/lib src >/dev/null 2>&1 || true; fi
 	@touch $@
 
 install: $(VENV)/.installed
