@@ -14,7 +14,6 @@ import numpy as np
 from scipy.ndimage import gaussian_gradient_magnitude
 from skimage.color import rgb2lab
 from skimage.filters import threshold_otsu
-from skimage.segmentation import find_boundaries
 
 from bloodcells.checks import check_rgb
 from bloodcells.errors import UserError
@@ -44,6 +43,7 @@ _SIZES = ("cell_radius", "edge_width", "noise")
 _NEVER_TOO_SMALL = ("edge_width", "noise")
 _SMOOTHING = 1.5  # pixels; keeps noise out of the steepness of edges, and is part of their width
 _LARGEST = 2048  # rows and columns that are looked at, pixels at the scale of comparison
+_NEIGHBOURS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 _NOISE_MASK = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # [1]
 
 
@@ -83,10 +83,11 @@ def measure_quality(image, *, cell_radius):
         raise UserError("The image has one grey level; expected a bright field with darker cells.")
     dark = green <= threshold_otsu(green)
     step = float(np.median(green[~dark])) - float(np.median(green[dark]))
-    steepness = gaussian_gradient_magnitude(green.astype(np.float32), _SMOOTHING)[find_boundaries(dark)]
+    boundary = cv2.morphologyEx(dark.astype(np.uint8), cv2.MORPH_GRADIENT, _NEIGHBOURS) > 0
+    steepness = gaussian_gradient_magnitude(green.astype(np.float32), _SMOOTHING)[boundary]
     response = np.abs(cv2.filter2D(green.astype(np.float32), -1, _NOISE_MASK))
     away = cv2.erode((~dark).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-    colours = rgb2lab(scaled)
+    colours = rgb2lab(scaled.astype(np.float32) / np.float32(255))
     measured = {
         "cell_radius": cell_radius,
         # A step of height 1, blurred by a Gaussian, is as steep as that is high.
