@@ -69,8 +69,18 @@ def test_figures_have_a_panel_for_everything():
         {"epoch": [1, 2], "loss": [1.0, 0.5], "val_loss": [1.0, 0.6], "seed": 0, "method": "wcsegnet"}
     )
     assert len(plots.plot_histories({"this run": history, "record": pd.DataFrame()}).axes) == 2
-    legend = plots.plot_histories({"": history.replace("wcsegnet", "my_network")}).axes[0].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["my_network"]
+    renamed = history.replace("wcsegnet", "my_network")
+    figure = plots.plot_histories({"": renamed, "more": pd.concat([history, renamed])})
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["my_network", "WCSegNet"]
+    # A method has one colour, also in a panel with others.
+    first, second = (
+        {line.get_color() for line in axis.lines if len(line.get_xdata())}
+        for axis in (figure.axes[0], figure.axes[2])
+    )
+    assert len(first) == 1
+    assert len(second) == 2
+    assert first < second
     sample = samples[0]
     row = ("best", sample.image, sample.nucleus.astype(int), sample.nucleus.astype(int))
     figure = plots.plot_predictions([row, row])

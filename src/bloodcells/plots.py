@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.colors import to_rgb
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from scipy import ndimage as ndi
 from skimage.segmentation import find_boundaries
 
@@ -17,10 +17,6 @@ PAPER_COLOURS = {"neutrophil": "#ff0000", "lymphocyte": "#0000ff", "basophil": "
 
 SAFE_COLOURS = {"neutrophil": "#d55e00", "lymphocyte": "#0072b2", "basophil": "#f0e442"}
 """From the palette of Okabe and Ito, told apart with every common colour vision."""
-
-
-# More curves than this have their legend beside the panels.
-_MANY = 8
 
 
 def use_book_style():
@@ -157,36 +153,46 @@ def plot_histories(histories, *, columns=("loss", "val_loss"), titles=("training
     -------
     matplotlib.figure.Figure
     """
-    histories = {name: table for name, table in histories.items() if len(table)}
+    # A name that isn't known is shown as it is: seaborn would leave its curve out without a word.
+    tables = {
+        name: table.replace({"method": METHOD_NAMES}) for name, table in histories.items() if len(table)
+    }
+    # One colour and one line a method in all panels, whichever methods a panel has.
+    methods = list(dict.fromkeys(method for table in tables.values() for method in table["method"]))
     figure, axes = plt.subplots(
-        len(histories), len(columns), figsize=(4.6 * len(columns), 3.2 * len(histories)), squeeze=False
+        len(tables), len(columns), figsize=(4.6 * len(columns), 3.2 * len(tables)), squeeze=False
     )
-    for row, (name, table) in enumerate(histories.items()):
-        # A name that isn't known is shown as it is: seaborn would leave its curve out without a word.
-        named = table.replace({"method": METHOD_NAMES})
-        for axis, column, title in zip(axes[row], columns, titles, strict=True):
+    for row, (name, table) in zip(axes, tables.items(), strict=True):
+        for axis, column, title in zip(row, columns, titles, strict=True):
             sns.lineplot(
-                named,
+                table,
                 x="epoch",
                 y=column,
                 hue="method",
+                hue_order=methods,
                 style="method",
+                style_order=methods,
                 units="seed",
                 estimator=None,
                 ax=axis,
             )
             axis.set(title=f"{name}: {title}", ylabel="loss", yscale="log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axis.yaxis.set_major_locator(_choose_log_ticks(*axis.get_ylim()))
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter("")
-            if named["method"].nunique() <= _MANY:
-                axis.legend(title=None, fontsize=8)
-            elif axis is axes[row, -1]:
-                # So many would hide the curves.
-                axis.legend(title=None, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
-            else:
-                axis.legend().remove()
+            handles, labels = axis.get_legend_handles_labels()
+            axis.legend().remove()
+    # Below the panels, where it hides no curve.
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3), fontsize=10)
     return figure
+
+
+def _choose_log_ticks(low, high):
+    """Choose ticks of a logarithmic axis that neither touch nor are missing."""
+    if high < 3 * low:
+        return MaxNLocator(4)
+    return LogLocator(subs=(1, 2, 5) if high < 50 * low else (1, 3))
 
 
 def plot_predictions(rows, colours=SAFE_COLOURS):
@@ -214,7 +220,7 @@ def plot_predictions(rows, colours=SAFE_COLOURS):
             axis.imshow(panel)
             axis.set(xticks=[], yticks=[])
             axis.grid(visible=False)
-        line[0].set_ylabel(title, fontsize=9)
+        line[0].set_ylabel(title, fontsize=11)
     return figure
 
 
