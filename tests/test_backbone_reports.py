@@ -124,4 +124,4 @@ def test_printed_figures_are_laid_out_like_ours():
     assert scores["target"].tolist() == ["nucleus", "cytoplasm"]
     assert scores["epochs"].tolist() == [53, 53]
     table = comparison_table(scores.assign(precision=0.9), ["unet_ce/cytoplasm"])
-    assert table.loc["cytoplasm", "U-Net"].tolist() == ["0.9000", "0.9200", "53.0"]
+    assert table.loc["cytoplasm", "U-Net"].tolist() == ["0.9000", "0.9200", "53"]

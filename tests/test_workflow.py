@@ -249,6 +249,11 @@ def test_staging_writes_pages_and_banner_and_leaves_the_source_alone(workflow, s
             "full: 1 runs, 9 minutes; workstation: 2 runs, 3 minutes",
             "The record: full and workstation mode",
         ),
+        (
+            ["record-workstation"],
+            "full: 1 runs, 9 minutes; workstation: 2 runs, 3 minutes",
+            "The record: workstation mode",
+        ),
     ],
 )
 def test_captions_tell_the_mode_and_the_data_of_the_run(workflow, tags, record, shown):

@@ -502,7 +502,8 @@ def page_of(notebook):
     """Make the page of an executed chapter: without what is of this build, or for programs, only.
 
     Every figure's caption gets the mode and the data of the run, which the chapter's run card tells. A figure
-    that shows the record where there is one is tagged ``record``; its caption gets the modes of that.
+    that shows the record where there is one is tagged ``record``, or ``record-workstation`` if it shows the
+    runs of that mode only; its caption gets the modes.
     Heavy photographs become JPEG, heavy plots get a palette.
 
     Parameters
@@ -532,10 +533,12 @@ def page_of(notebook):
     for cell in notebook.cells:
         figure = cell.metadata.get("mystnb", {}).get("figure")
         if facts and figure:
-            kept = facts.get("record", _NO_RECORD)
-            if "record" in cell.metadata.get("tags", []) and kept != _NO_RECORD:
-                modes = " and ".join(part.split(":")[0] for part in kept.split("; "))
-                figure["caption"] += f" The record: {modes} mode."
+            kept, tags = facts.get("record", _NO_RECORD), cell.metadata.get("tags", [])
+            modes = [part.split(":")[0] for part in kept.split("; ")] if kept != _NO_RECORD else []
+            # A figure of the runs of one mode names it in its tag.
+            shown = [mode for mode in modes if "record" in tags or f"record-{mode}" in tags]
+            if shown:
+                figure["caption"] += f" The record: {' and '.join(shown)} mode."
             else:
                 figure["caption"] += f" This run: {facts['mode']} mode, on {facts['data']}."
     return notebook

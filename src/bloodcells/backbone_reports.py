@@ -194,6 +194,8 @@ def comparison_table(scores, arms, *, source="blood"):
             values = list(runs[column]) if len(runs) else []
             if values and column != "dice":
                 values = [np.mean(values)]  # the columns are narrow, and only Dice has room for its range
+            if column == "epochs" and all(float(value).is_integer() for value in values):
+                digits = 0
             text = mean_with_range(values, digits, range_digits=3, space="\N{NO-BREAK SPACE}")
             row[LOSSES[method.loss], "Dice" if column == "dice" else column] = text
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
