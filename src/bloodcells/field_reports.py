@@ -44,14 +44,14 @@ def count_table(scores):
         row = _row(run) | {"n": run["n_counted"]}
         for method in METHODS:
             accuracy, low, high = (100 * run[f"{method}_accuracy{end}"] for end in ("", "_low", "_high"))
-            # No-break spaces: in a narrow table an interval would fall apart into three lines.
-            row[method] = f"{accuracy:.1f}\u00a0[{low:.0f},\u00a0{high:.0f}]"
+            # A no-break space, so that in a narrow table the interval goes below its value in one piece.
+            row[method] = f"{accuracy:z.1f} [{low:z.0f},\u00a0{high:z.0f}]"
         rows.append(row)
     return pd.DataFrame(rows, columns=[*_KEYS, "n", *METHODS]).set_index(_KEYS)
 
 
 def error_table(scores):
-    """Lay out the errors of counts in cells, and how many cells are the right ones.
+    """Lay out the errors of counts in cells.
 
     Parameters
     ----------
@@ -61,19 +61,43 @@ def error_table(scores):
     Returns
     -------
     pandas.DataFrame
-        Indexed as in `count_table`; for each method mean absolute error and bias, as "12.3 (-4.5)", and for
-        cells with outlines F1.
+        Indexed as in `count_table`; for each method mean absolute error and bias, as "12.3 (-4.5)".
     """
     rows = []
     for run in scores.to_dict("records"):
         row = _row(run)
         for method in METHODS:
-            row[method] = f"{run[f'{method}_mae']:.1f} ({run[f'{method}_bias']:+.1f})"
-            f1 = _number(run[f"{method}_f1"])
-            row[f"F1 {method}"] = "" if np.isnan(f1) else f"{f1:.3f}"
+            row[method] = f"{run[f'{method}_mae']:.1f} ({_signed(run[f'{method}_bias'])})"
         rows.append(row)
-    columns = [*METHODS, *(f"F1 {method}" for method in METHODS)]
-    return pd.DataFrame(rows, columns=[*_KEYS, *columns]).set_index(_KEYS)
+    return pd.DataFrame(rows, columns=[*_KEYS, *METHODS]).set_index(_KEYS)
+
+
+def f1_table(scores):
+    """Lay out how many of the cells found are the right ones, where cells have outlines.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As for `count_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed as in `count_table`; F1 at an intersection over union of 0.5 for each method. Runs whose cells
+        have no outlines are left out.
+    """
+    rows = []
+    for run in scores.to_dict("records"):
+        values = {method: _number(run[f"{method}_f1"]) for method in METHODS}
+        if not all(np.isnan(value) for value in values.values()):
+            texts = {method: "" if np.isnan(value) else f"{value:.3f}" for method, value in values.items()}
+            rows.append(_row(run) | texts)
+    return pd.DataFrame(rows, columns=[*_KEYS, *METHODS]).set_index(_KEYS)
+
+
+def _signed(value):
+    text = f"{value:+z.1f}"
+    return text.lstrip("+") if float(text) == 0 else text
 
 
 def _row(run):
@@ -125,7 +149,7 @@ def counts_beside_published(per_image, method, cell, *, dataset="all-idb1"):
     -------
     pandas.DataFrame
         Indexed by field; its part in the published split, the true count, the authors' counts from SegNet
-        masks, and ours by each method (mean over seeds).
+        masks, and ours by each method (mean over seeds, to the nearest cell).
     """
     published = fields.read_published_counts(dataset).query("cell == @cell").set_index("image_id")
     split = {one: part for part in ("train", "test") for one in fields.list_fields(dataset, cell, part)}
@@ -142,7 +166,8 @@ def counts_beside_published(per_image, method, cell, *, dataset="all-idb1"):
         ours = per_image[(per_image["method"] == method) & (per_image["target"] == cell)]
         for name in METHODS:
             means = ours.groupby("image_id")[f"n_{name}"].mean()
-            table[claims.METHOD_NAMES.get(method, method), name] = means.reindex(table.index)
+            counts = means.reindex(table.index).round().astype("Int64")
+            table[claims.METHOD_NAMES.get(method, method), name] = counts
     table.columns = pd.MultiIndex.from_tuples(table.columns)
     return table.rename_axis(index="field")
 
@@ -180,7 +205,7 @@ def released_table(path=RELEASED, *, dataset="all-idb1"):
                         "n": scores.n,
                         "accuracy, %": f"{scores.mean_accuracy:.1f}",
                         "mean absolute error": f"{scores.mae:.1f}",
-                        "bias": f"{scores.bias:+.1f}",
+                        "bias": _signed(scores.bias),
                         "F1": "" if found is None else f"{object_scores(*found)['f1']:.3f}",
                     }
                 )
