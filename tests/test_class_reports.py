@@ -104,7 +104,15 @@ def test_tables_hold_every_run_class_and_kind_of_cell():
     assert (class_table(scores) == 1).all(axis=None)
     counts = crop_count_table(scores).loc["SegNet, VGG-16 encoder"]
     assert counts.loc["rbc", "n"] == 1
-    assert counts.loc["rbc", "ccl"] == "100.0\u00a0%\u00a0(0.0,\u00a0+0.0)"
+    assert counts.loc["rbc", "ccl"] == "100.0\u00a0%\u00a0(0.0,\u00a00.0)"
+
+
+def test_a_bias_that_rounds_to_zero_has_no_sign():
+    crop = make_crop()
+    scores = as_runs(score_crops(tabulate([crop], [perfect(crop)]), seed=0))
+    for bias, text in ((-0.04, "0.0"), (0.04, "0.0"), (-0.06, "-0.1"), (0.06, "+0.1")):
+        table = crop_count_table(scores.assign(bias_rbc_ccl=bias))
+        assert table.loc[("SegNet, VGG-16 encoder", "rbc"), "ccl"].endswith(f",\u00a0{text})")
 
 
 def test_a_head_that_some_runs_have_is_a_column_of_its_own():

@@ -257,12 +257,18 @@ def crop_count_table(scores):
                 accuracy, mae, bias = (
                     runs[f"{what}_{cell}_{counter}"].mean() for what in ("count", "mae", "bias")
                 )
-                row[counter] = f"{accuracy:.1f}\u00a0%\u00a0({mae:.1f},\u00a0{bias:+.1f})"
+                row[counter] = f"{accuracy:.1f}\u00a0%\u00a0({mae:.1f},\u00a0{_signed(bias)})"
                 if np.isnan(accuracy):
                     row[counter] = "-"
             rows.append(row)
     keys = ["network", "cells"]
     return pd.DataFrame(rows, columns=[*keys, "n", *counters]).set_index(keys)
+
+
+def _signed(value):
+    """Write a number with its sign and one decimal; what rounds to zero has no sign."""
+    text = f"{value:+.1f}"
+    return text if float(text) else "0.0"
 
 
 def confusion_table(per_image):
