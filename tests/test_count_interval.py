@@ -103,6 +103,16 @@ def test_table_of_a_count_that_all_kinds_share():
         assert table.loc[cell, ["low", "high"]].tolist() == [np.floor(expected.low), np.ceil(expected.high)]
 
 
+def test_tables_hold_whole_numbers_with_and_without_intervals():
+    networks = {"wbc": load_network("wbc")}
+    for n_pred, n_missing in ((7, 0), (0, 4)):
+        table = calibration_table(networks, n_pred=n_pred)
+        assert list(table.columns) == ["method", "count", "low", "high", "coverage, %", "held-out fields"]
+        of_interval = table.loc["wbc"].iloc[2:]
+        assert of_interval.isna().sum() == n_missing
+        assert not any("." in str(value) for value in of_interval)
+
+
 def test_table_of_a_photograph(stand_in_networks, draw_discs):
     """Three red cells and a white one; the calibration is that of the shipped networks."""
     image = draw_discs((160, 160), [("rbc", 30, r, 18) for r in (30, 80, 130)] + [("wbc", 110, 80, 24)])
@@ -117,7 +127,7 @@ def test_table_of_a_photograph(stand_in_networks, draw_discs):
     counted = count_image(image, cell_radius=18, networks=networks)
     table = interval_table(counted, networks, coverage=0.9)
     assert table["count"].to_dict() == {"rbc": 3, "wbc": 1, "plt": 0}
-    assert table.loc["rbc", "coverage"] == 50  # three held-out fields
+    assert table.loc["rbc", "coverage, %"] == 50  # three held-out fields
     for cell in ("rbc", "wbc"):
         expected = count_interval(counted.cells[cell].n, *read_calibration(networks[cell], "ccl"))
         assert table.loc[cell, "low"] == np.floor(expected.low)

@@ -133,8 +133,8 @@ def interval_table(counted, networks, *, coverage=0.9, record=RECORD):
     Returns
     -------
     pandas.DataFrame
-        A row for each kind of cell: "method", "count", "low" and "high" (whole cells, rounded outwards),
-        "coverage" in per cent, and "held-out fields" behind it; not-a-number without an interval.
+        A row for each kind of cell: "method", "count", "low" and "high" (rounded outwards), "coverage, %" and
+        "held-out fields" behind it; whole numbers, missing without an interval.
     """
     counts = {cell: (found.method, found.n) for cell, found in counted.cells.items()}
     return _tabulate(counts, networks, coverage, record)
@@ -168,10 +168,12 @@ def _tabulate(counts, networks, coverage, record):
         rows[cell] = {"method": METHODS[method], "count": n_pred}
         if interval is not None:
             rows[cell] |= {
-                "low": np.floor(interval.low),
-                "high": np.ceil(interval.high),
-                "coverage": round(100 * interval.coverage),
+                "low": int(np.floor(interval.low)),
+                "high": int(np.ceil(interval.high)),
+                "coverage, %": round(100 * interval.coverage),
                 "held-out fields": interval.n_fields,
             }
-    columns = ["method", "count", "low", "high", "coverage", "held-out fields"]
-    return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
+    of_interval = ["low", "high", "coverage, %", "held-out fields"]
+    table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=["method", "count", *of_interval])
+    # Whole numbers also where a kind without an interval leaves a gap.
+    return table.astype(dict.fromkeys(of_interval, "Int64"))

@@ -225,8 +225,15 @@ def _gap(per_image, base, method, target, seed):
 
 
 def _gap_text(gap, low, high):
+    gap, low, high = (_sign(value) for value in (gap, low, high))
     # A no-break space: in a narrow table an interval would fall apart.
-    return f"{gap:+.3f}", f"[{low:+.3f},\u00a0{high:+.3f}]"
+    return gap, f"[{low},\u00a0{high}]"
+
+
+def _sign(value):
+    """Write a number with its sign, but 0, also what is rounded to it, without one."""
+    text = f"{value:+.3f}"
+    return text if float(text) else text[1:]
 
 
 def _total_score(table, target):
