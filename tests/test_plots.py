@@ -156,10 +156,10 @@ def test_printed_scores_are_filled_where_they_are_tested():
     table = pd.DataFrame(
         {
             "chapter": ["01_a", "02_b", "02_b"],
-            "paper": [0.9, 0.8, 0.3],
-            "ours": [0.95, 0.7, 0.4],
-            "low": [0.94, 0.6, 0.4],
-            "high": [0.96, 0.8, 0.4],
+            "paper": [0.9, 0.8, 0.65],
+            "ours": [0.95, 0.4, -0.4],
+            "low": [0.94, 0.2, -0.4],
+            "high": [0.96, 0.5, -0.4],
             "verdict": ["not tested", "reproduced", "not reproduced"],
         }
     )
@@ -167,11 +167,13 @@ def test_printed_scores_are_filled_where_they_are_tested():
     (axis,) = figure.axes
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
     assert labels == ["chapter 1", "chapter 2"]
-    hollow, _, filled, _ = [
+    hollow, _, _, filled, below, _ = [
         one for one in axis.collections if hasattr(one, "get_sizes") and one.get_sizes().size
     ]
     assert hollow.get_facecolors()[:, 3].tolist() == [0]
-    assert filled.get_facecolors()[:, 3].tolist() == [1, 1]
+    assert filled.get_facecolors()[:, 3].tolist() == [1]
+    np.testing.assert_allclose(filled.get_offsets(), [[0.8, 0.4]])
     # What is below the axes stands on their edge.
-    np.testing.assert_allclose(filled.get_offsets(), [[0.8, 0.7], [0.5, 0.5]])
+    np.testing.assert_allclose(below.get_offsets(), [[0.65, 0.3]])
+    assert len(below.get_paths()[0]) < len(filled.get_paths()[0])  # a triangle, not a circle
     plt.close(figure)

@@ -259,24 +259,27 @@ def result_picture(out):
     if table.empty:
         return "No score of a paper has a record beside it yet."
     plots.use_book_style()
-    figure = plots.plot_printed_and_ours(table)
+    lowest = 0.3
+    figure = plots.plot_printed_and_ours(table, lowest=lowest)
     figure.savefig(out / "_static" / "printed_and_ours.png", dpi=200)
     plt.close(figure)
     tested = table[table["verdict"] != "not tested"]
     agree = tested["verdict"].isin(["reproduced", "partly"])
     n_higher = (~agree & (tested["ours"] > tested["paper"])).sum()
+    n_outside = (table[["paper", "ours"]] < lowest).any(axis=1).sum()
+    triangles = f" Triangles on the edge: a score below {lowest} ({n_outside} times)." if n_outside else ""
     return "\n".join(
         [
             "```{figure} /_static/printed_and_ours.png",
             ":name: fig-printed-and-ours",
             ":width: 560px",
             ":alt: Points around a diagonal, one for each score that a paper prints, a colour for each "
-            "chapter; many lie near the diagonal, some far above it and some far below.",
+            f"chapter, on axes from {lowest} to 1; many lie near the diagonal, some far above or below it.",
             "",
             f"{len(table)} scores as the papers print them and as our record has them, means over seeds with "
             f"their range. {len(tested)} of them can be tested on public data: {agree.sum()} agree within "
-            f"their tolerance, {n_higher} of ours are higher and {(~agree).sum() - n_higher} lower. What is "
-            "behind each point is on the {doc}`results page <results>`.",
+            f"their tolerance, {n_higher} of ours are higher and {(~agree).sum() - n_higher} lower."
+            f"{triangles} What is behind each point is on the {{doc}}`results page <results>`.",
             "```",
         ]
     )

@@ -358,7 +358,7 @@ def plot_count_errors(summary, titles, *, n_columns=4, highest=0.6):
     return figure
 
 
-def plot_printed_and_ours(table, *, lowest=0.5):
+def plot_printed_and_ours(table, *, lowest=0.3):
     """Show scores that papers print against ours.
 
     Parameters
@@ -366,7 +366,7 @@ def plot_printed_and_ours(table, *, lowest=0.5):
     table : pandas.DataFrame
         From `bloodcells.reports.printed_and_ours`.
     lowest : float
-        Where both axes begin; scores below it, printed or ours, are put on the edge.
+        Where both axes begin; scores below it, printed or ours, are put on the edge, as triangles.
 
     Returns
     -------
@@ -381,7 +381,9 @@ def plot_printed_and_ours(table, *, lowest=0.5):
         spread = np.abs(rows[["low", "high"]].clip(lower=lowest).sub(y, axis=0)).T
         axis.errorbar(x, y, yerr=spread, fmt="none", ecolor=colour, alpha=0.5)
         faces = np.where(rows["verdict"] == "not tested", "none", colour)
-        axis.scatter(x, y, s=34, facecolors=faces, edgecolors=colour)
+        outside = (rows[["paper", "ours"]] < lowest).any(axis=1).to_numpy()
+        for part, marker in ((~outside, "o"), (outside, "v")):
+            axis.scatter(x[part], y[part], s=34, marker=marker, facecolors=faces[part], edgecolors=colour)
         axis.scatter([], [], s=34, color=colour, label=label)
     axis.set(xlabel="score printed in the paper", ylabel="our score", aspect="equal")
     axis.set(xlim=(lowest - 0.02, 1.01), ylim=(lowest - 0.02, 1.01))
