@@ -88,8 +88,9 @@ FACTS = {
         "licence": "Apache-2.0",
         "licence_note": "As stated by the repository for the dataset.",
         "citation": (
-            "LeukocyteMask: An automated localization and segmentation method for leukocyte in blood smear "
-            "images using deep neural networks, Journal of Biophotonics, 2019, doi:10.1002/jbio.201800488"
+            "H. Fan, F. Zhang, L. Xi, Z. Li, G. Liu, Y. Xu, LeukocyteMask: An automated localization and "
+            "segmentation method for leukocyte in blood smear images using deep neural networks, Journal of "
+            "Biophotonics 12, 2019, doi:10.1002/jbio.201800488"
         ),
         "defects": [
             "21 pictures give two or three images each, and some of these overlap.",

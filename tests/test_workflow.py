@@ -169,9 +169,22 @@ def test_markers_give_way_to_their_blocks(workflow):
 def test_split_table_adds_up(workflow):
     lines = workflow.stage.datasets_splits().splitlines()
     header = [cell.strip() for cell in lines[0].strip("|").split("|")]
-    for line in lines[2:]:
-        row = dict(zip(header, (cell.strip() for cell in line.strip("|").split("|")), strict=True))
-        assert int(row["all"]) == sum(int(row[cell_type]) for cell_type in CELL_TYPES)
+    rows = [
+        dict(zip(header, (cell.strip() for cell in line.strip("|").split("|")), strict=True))
+        for line in lines[2:]
+    ]
+    assert [row["cell type"] for row in rows[:6]] == [*CELL_TYPES, "all"]
+    for row in rows:
+        assert int(row["all"]) == sum(int(row[split]) for split in ("train", "val", "test"))
+    for first in range(0, len(rows), 6):
+        *parts, total = rows[first : first + 6]
+        assert int(total["all"]) == sum(int(row["all"]) for row in parts)
+
+
+def test_dois_of_datasets_are_links(workflow):
+    details = workflow.stage.datasets_details()
+    assert "doi:[10.1002/jbio.201800488](https://doi.org/10.1002/jbio.201800488)" in details
+    assert "doi:10." not in details
 
 
 def test_tables_of_fields_and_crops(workflow):
