@@ -78,8 +78,26 @@ def test_value_claims(dice, expected):
 def test_whole_numbers_are_shown_with_few_decimals():
     claim = VALUE | {"metric": "epochs", "value": 13, "tolerance": 2}
     row = claims.judge([claim], scores(b=[14, 15]).rename(columns={"dice": "epochs"}), pd.DataFrame()).iloc[0]
-    assert (row["paper"], row["ours"]) == ("13.0", "14.5 (14.0 to 15.0, 2 seeds)")
+    assert (row["paper"], row["ours"]) == ("13", "14.5 (14 to 15, 2 seeds)")
     assert (row["difference"], row["verdict"]) == ("+1.5", "reproduced")
+    row = claims.judge([claim], scores(b=[12, 12]).rename(columns={"dice": "epochs"}), pd.DataFrame()).iloc[0]
+    assert (row["ours"], row["difference"]) == ("12 (each of 2 seeds)", "-1")
+
+
+def test_a_zero_has_no_sign_and_seeds_alike_have_no_range():
+    # The mean is 0.00001 below the paper's.
+    found = pd.DataFrame([VALUE, BOUND | {"value": 0.89999}]).to_dict("records")
+    value, bound = claims.judge(found, scores(b=[0.90001, 0.89997]), pd.DataFrame()).to_dict("records")
+    assert (value["ours"], value["difference"]) == ("0.9000 (each of 2 seeds)", "0.0000")
+    assert bound["difference"] == "0.0000"
+    order = ORDER | {"methods": ["a", "b"]}
+    table = claims.judge([order], scores(a=[0.5], b=[0.5]), images(a=7, b=7))
+    assert table["ours"].item() == "0.0000 [0.0000, 0.0000]"
+
+
+def test_a_verdict_tells_where_its_claim_stands():
+    assert claims.judge([VALUE, ORDER], scores(), pd.DataFrame())["where"].tolist() == ["Table 1", "text"]
+    assert {c["where"] for c in claims.load() if "-bar-" in c["id"]} == {f"{claims.OWN} bar"}
 
 
 def test_value_claims_tell_mean_range_and_direction():
@@ -203,17 +221,13 @@ def test_fewest_claims(epochs, expected):
     ("epochs", "expected", "ours"),
     [
         # Of 20 epochs allowed: who took them all, or (nan) never got there, may need more.
-        ({"a": [20], "b": [15], "c": [13]}, "reproduced", "13.0 (13 to 13); b 15.0"),
-        ({"a": [20], "b": [20], "c": [13]}, "reproduced", "13.0 (13 to 13); a at least 20.0"),
-        ({"a": [20], "b": [15], "c": [20]}, "not reproduced", "at least 20.0 (20 to 20); b 15.0"),
-        ({"a": [20], "b": [20], "c": [20]}, "not tested", "at least 20.0 (20 to 20); a at least 20.0"),
-        (
-            {"a": [np.nan], "b": [20], "c": [np.nan]},
-            "not tested",
-            "at least 20.0 (20 to 20); a at least 20.0",
-        ),
+        ({"a": [20], "b": [15], "c": [13]}, "reproduced", "13; b 15"),
+        ({"a": [20], "b": [20], "c": [13]}, "reproduced", "13; a at least 20"),
+        ({"a": [20], "b": [15], "c": [20]}, "not reproduced", "at least 20; b 15"),
+        ({"a": [20], "b": [20], "c": [20]}, "not tested", "at least 20; a at least 20"),
+        ({"a": [np.nan], "b": [20], "c": [np.nan]}, "not tested", "at least 20; a at least 20"),
         ({"a": [20, 20], "b": [20, 20], "c": [12, 20]}, "not tested", None),
-        ({"a": [20, 20], "b": [20, 20], "c": [12, 16]}, "reproduced", None),
+        ({"a": [20, 20], "b": [20, 20], "c": [12, 16]}, "reproduced", "14 (12 to 16); a at least 20"),
         ({"a": [20, 20], "b": [15, 20], "c": [12, 16]}, "partly", None),
     ],
 )

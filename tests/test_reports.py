@@ -34,6 +34,19 @@ def test_drawn_data_is_named_and_real_data_is_not_called_drawn():
     assert "drawn smears" not in card._repr_mimebundle_()["text/plain"]
 
 
+def test_the_run_card_tells_what_is_recorded(make_run, tmp_path):
+    def record(chapter):
+        card = reports.run_card(chapter, "reduced", ("jiangxi",), "CPU", record=tmp_path / "record")
+        return card.facts["record"]
+
+    assert record(CHAPTER) == "none yet"
+    # Without larger sizes there is nothing to record.
+    assert record("08_count_your_own") == "needs none"
+    for seed, words in enumerate(("workstation: 1 run, ", "workstation: 2 runs, ")):
+        results.promote(make_run(tmp_path / f"runs{seed}", seed=seed), record=tmp_path / "record")
+        assert record(CHAPTER).startswith(words)
+
+
 def test_writing_the_readme_table_leaves_the_rest(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n")
@@ -84,15 +97,26 @@ def test_the_results_page_begins_with_the_verdicts_of_every_chapter(make_run, tm
     results.promote(make_run(tmp_path / "runs"), record=tmp_path / "record")
     page = reports.results_page(record=tmp_path / "record")
     table = [row.split(" | ") for row in page.split("\n\n")[0].splitlines()]
-    assert table[0] == ["| chapter", "record", *claims.VERDICTS[:-1], f"{claims.VERDICTS[-1]} |"]
+    assert table[0] == ["| chapter", "record", *claims.VERDICTS, "our own, reproduced |"]
     rows = {row[0]: row[1:] for row in table[2:]}
     assert list(rows) == [f"| {{doc}}`{int(c[:2])} </notebooks/{c}>`" for c in claims.chapters()]
     for chapter in claims.chapters():
-        mode, *counts = rows[f"| {{doc}}`{int(chapter[:2])} </notebooks/{chapter}>`"]
+        mode, *counts, own = rows[f"| {{doc}}`{int(chapter[:2])} </notebooks/{chapter}>`"]
         assert mode == ("workstation" if chapter == CHAPTER else "none yet")
-        assert sum(int(n.removesuffix(" |")) for n in counts) == len(claims.load(chapter))
+        is_own = [claim["where"].startswith(claims.OWN) for claim in claims.load(chapter)]
+        assert sum(int(n) for n in counts) == is_own.count(False)
+        # Without runs nothing is reproduced.
+        assert own == (f"0 of {sum(is_own)} |" if any(is_own) else " |")
     # Without a record nothing is tested.
-    assert rows["| {doc}`1 </notebooks/01_tran2019_segnet>`"][1:-1] == ["0"] * 4
+    assert rows["| {doc}`1 </notebooks/01_tran2019_segnet>`"][1:-2] == ["0"] * 4
+
+
+def test_the_results_page_tells_our_own_claims_from_the_papers(tmp_path):
+    page = reports.results_page(record=tmp_path / "record")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    assert ["claim", "target", "where", "claimed", "ours", "difference", "verdict"] in rows
+    (bar,) = (row for row in rows if row[0] == "SegNet on a VGG-16 encoder, test crops: mean IoU")
+    assert bar[2:4] == ["our own bar", "at least 0.85"]
 
 
 def test_the_results_page_folds_away_all_but_the_main_claims(tmp_path):

@@ -74,6 +74,10 @@ UNTESTED = ("no record", "no run", "other target")
 
 VERDICTS = ("reproduced", "partly", "no difference", "not reproduced", "not tested")
 KINDS = ("value", "bound", "order", "best", "fewest", "ratio", "spread")
+OWN = "our own"
+"""How the place of a claim begins that no paper makes."""
+_COUNT = 1
+"""Decimals of a mean of whole numbers."""
 _COMMON = {"id", "chapter", "kind", "where", "claim", "target"}
 _FIELDS = {
     "value": _COMMON | {"dataset", "method", "metric", "value", "tolerance"},
@@ -204,7 +208,7 @@ def judge(claims, scores, per_image, *, seed=0):
     -------
     pandas.DataFrame
         One row a claim: ``id``; ``headline`` (bool); and as text for people ``claim``, ``target``,
-        ``paper``, ``ours``, ``difference`` and ``verdict``.
+        ``where``, ``paper``, ``ours``, ``difference`` and ``verdict``.
     """
     judges = {
         "value": _judge_value,
@@ -217,7 +221,7 @@ def judge(claims, scores, per_image, *, seed=0):
     }
     rows = []
     for claim in claims:
-        row = {name: claim[name] for name in ("id", "claim", "target")} | {"paper": _paper(claim)}
+        row = {name: claim[name] for name in ("id", "claim", "target", "where")} | {"paper": _paper(claim)}
         row["headline"] = claim.get("headline", False)
         if scores.empty:
             outcome = {"ours": "no record", "difference": "", "verdict": "not tested"}
@@ -271,7 +275,7 @@ def _paper(claim):
     if claim["kind"] == "bound":
         value = claim["value"]
         return f"at least {value:.2f}" if round(value, 2) == value else f"at least {value:.3f}"
-    return f"{claim['value']:.{_digits(claim)}f}" if claim["kind"] == "value" else f"{claim['value']:.2f}"
+    return _number(claim["value"], _digits(claim)) if claim["kind"] == "value" else f"{claim['value']:.2f}"
 
 
 def _name(method):
@@ -281,7 +285,23 @@ def _name(method):
 
 def _digits(claim):
     """Decimals of the values of a claim: few where the paper's is a whole number, as of epochs."""
-    return 1 if isinstance(claim["value"], int) else 4
+    return _COUNT if isinstance(claim["value"], int) else 4
+
+
+def _number(value, n_digits):
+    """Return a number as text; one of epochs without decimals where it is whole."""
+    return f"{value:.0f}" if n_digits == _COUNT and float(value).is_integer() else f"{value:.{n_digits}f}"
+
+
+def _signed(value, n_digits):
+    """Return a difference as text with its sign, which a zero, rounded or not, has not."""
+    text = _number(value, n_digits).removeprefix("-")
+    return text if not float(text) else ("-" if value < 0 else "+") + text
+
+
+def _gap(gap, low, high):
+    """Return a gap with its interval as text."""
+    return f"{_signed(gap, 4)} [{_signed(low, 4)}, {_signed(high, 4)}]"
 
 
 def _select(table, claim, **equal):
@@ -307,10 +327,12 @@ def _verdict(value, claim, ours):
 
 
 def _spread(values, n_digits):
-    """Mean over seeds and their range, as text."""
+    """Mean over seeds and their range, as text; no range where seeds are alike to the last digit shown."""
+    mean, least, most = (_number(value, n_digits) for value in (values.mean(), values.min(), values.max()))
     if len(values) == 1:
-        return f"{values[0]:.{n_digits}f} (1 seed)"
-    mean, least, most = (f"{value:.{n_digits}f}" for value in (values.mean(), values.min(), values.max()))
+        return f"{mean} (1 seed)"
+    if least == most:
+        return f"{mean} (each of {len(values)} seeds)"
     return f"{mean} ({least} to {most}, {len(values)} seeds)"
 
 
@@ -332,7 +354,7 @@ def _judge_value(claim, scores, per_image, rng):
     n = _digits(claim)
     outcome = {
         "ours": name + _spread(ours, n),
-        "difference": f"{ours.mean() - claim['value']:+.{n}f}",
+        "difference": _signed(ours.mean() - claim["value"], n),
     }
     if claim.get("paper_target", claim["target"]) != claim["target"]:
         # The figure stands beside ours for the eye, but it was measured on something else.
@@ -356,7 +378,7 @@ def _judge_order(claim, scores, per_image, rng):
         return _not_tested(claim)
     gaps = bootstrap_gaps(images, claim["methods"], claim["metric"], rng=rng, of=claim.get("of", "any"))
     holds = [low > 0 for _, low, _ in gaps]
-    text = "; ".join(f"{gap:+.4f} [{low:+.4f}, {high:+.4f}]" for gap, low, high in gaps)
+    text = "; ".join(_gap(*gap) for gap in gaps)
     verdict = "reproduced" if all(holds) else "partly" if any(holds) else "not reproduced"
     if not any(holds) and all(high >= 0 for *_, high in gaps):
         verdict = "no difference"
@@ -372,14 +394,13 @@ def _judge_best(claim, scores, per_image, rng):
         for other in claim["methods"]
     }
     closest = min(gaps, key=lambda other: gaps[other][0])
-    gap, low, high = gaps[closest]
     verdict = "no difference"
     if all(one > 0 for _, one, _ in gaps.values()):
         verdict = "reproduced"
     elif any(one < 0 for *_, one in gaps.values()):
         verdict = "not reproduced"
     return {
-        "ours": f"{gap:+.4f} [{low:+.4f}, {high:+.4f}] to {_name(closest)}",
+        "ours": f"{_gap(*gaps[closest])} to {_name(closest)}",
         "difference": "",
         "verdict": verdict,
     }
@@ -403,11 +424,12 @@ def _judge_fewest(claim, scores, per_image, rng):
         verdict = "not tested"
     elif own["max"] < others["min"].min():
         verdict = "reproduced"
-    spread = f"{'at least ' if own['cut'] else ''}{own['mean']:.1f} ({own['min']:.0f} to {own['max']:.0f})"
+    spread = f" ({own['min']:.0f} to {own['max']:.0f})" if own["min"] < own["max"] else ""
+    needs = f"{'at least ' if own['cut'] else ''}{_number(own['mean'], _COUNT)}{spread}"
     bound = "at least " if others.loc[closest, "cut"] else ""
     return {
-        "ours": f"{spread}; {_name(closest)} {bound}{least:.1f}",
-        "difference": f"{own['mean'] - least:+.1f}",
+        "ours": f"{needs}; {_name(closest)} {bound}{_number(least, _COUNT)}",
+        "difference": _signed(own["mean"] - least, _COUNT),
         "verdict": verdict,
     }
 
@@ -431,7 +453,7 @@ def _judge_ratio(claim, scores, per_image, rng):
         verdict = "partly" if same_side else "not reproduced"
     return {
         "ours": _spread(ratios, 2),
-        "difference": f"{ratios.mean() - claim['value']:+.2f}",
+        "difference": _signed(ratios.mean() - claim["value"], 2),
         "verdict": verdict,
     }
 
@@ -444,6 +466,6 @@ def _judge_spread(claim, scores, per_image, rng):
     spread = means.max() - means.min()
     return {
         "ours": f"{spread:.4f} ({means.min():.4f} to {means.max():.4f})",
-        "difference": f"{spread - claim['value']:+.4f}",
+        "difference": _signed(spread - claim["value"], 4),
         "verdict": "reproduced" if spread <= claim["value"] else "not reproduced",
     }

@@ -258,10 +258,12 @@ def run_card(chapter, mode, used, device, *, record=RECORD):
     listed = list_records(record=record)
     listed = listed[listed["chapter"] == chapter]
     kept = [
-        f"{kept}: {len(runs)} runs, {runs['minutes'].sum():.0f} minutes"
+        f"{kept}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {runs['minutes'].sum():.0f} minutes"
         for kept in record_modes(chapter, record=record)
         if len(runs := listed[listed["mode"] == kept])
     ]
+    # A chapter without larger sizes has nothing to record.
+    has_sizes = (ROOT / "notebooks" / "params" / f"{chapter}.workstation.yml").exists()
     return RunCard(
         {
             "chapter": chapter,
@@ -273,7 +275,7 @@ def run_card(chapter, mode, used, device, *, record=RECORD):
             "commit": "none"
             if commit is None
             else commit[:8] + (", with uncommitted changes" if dirty else ""),
-            "record": "; ".join(kept) or "none yet",
+            "record": "; ".join(kept) or ("none yet" if has_sizes else "needs none"),
         }
     )
 
@@ -288,18 +290,24 @@ def results_page(*, record=RECORD):
     Returns
     -------
     str
-        Markdown, seen from a page of the book: each chapter has a link.
+        Markdown, seen from a page of the book: each chapter has a link. Claims of our own are counted
+        apart from those of the papers.
     """
     overview, parts = [], []
     for chapter in claims.chapters():
         modes = record_modes(chapter, record=record)
         table = chapter_verdicts(chapter, record=record)
-        counts = table["verdict"].value_counts()
+        is_own = table["where"].str.startswith(claims.OWN)
+        counts = table.loc[~is_own, "verdict"].value_counts()
         row = {"chapter": chapter_link(chapter), "record": ", ".join(modes) or "none yet"}
-        overview.append(row | {verdict: counts.get(verdict, 0) for verdict in claims.VERDICTS})
+        row |= {verdict: counts.get(verdict, 0) for verdict in claims.VERDICTS}
+        n_met = (table.loc[is_own, "verdict"] == "reproduced").sum()
+        overview.append(row | {"our own, reproduced": f"{n_met} of {is_own.sum()}" if is_own.any() else ""})
         parts.append(f"## Chapter {int(chapter[:2])}: claims\n")
         is_main = table["headline"]
-        table = table[["claim", "target", "paper", "ours", "difference", "verdict"]]
+        # Not all that is claimed here stands in a paper.
+        table = table.rename(columns={"paper": "claimed"})
+        table = table[["claim", "target", "where", "claimed", "ours", "difference", "verdict"]]
         parts.append(markdown_table(table[is_main]))
         if not is_main.all():
             parts.append(_folded(f"{(~is_main).sum()} further claims", table[~is_main]))
