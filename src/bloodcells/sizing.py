@@ -28,7 +28,7 @@ class Assumptions:
     Attributes
     ----------
     gpu_speedup : tuple of float
-        Least and most times that one GPU is faster than the two cores of the record.
+        Least and most times that one GPU is faster than the cores of the record, two or one.
     gpu_price, core_price : float
         Of an hour of one GPU with its machine, and of one core; in any currency.
     n_slides : int
@@ -196,12 +196,13 @@ def grid_table(assumptions=None, *, record=RECORD, notebooks=None):
         measured = row["hours"] == row["hours"]
         gpu = sorted(row["hours"] / speedup for speedup in assume.gpu_speedup)
         chapter = row["chapter"]
+        hours = f"{row['hours']:,.0f}" if measured else "not measured yet"
         rows.append(
             {
                 "chapter": chapter if chapter == "all measured" else chapter_link(chapter),
                 "trainings": f"{row['n_trainings']:.0f}",
                 "record: trainings, hours": f"{row['n_measured']:.0f}, {row['measured']:.1f}",
-                "full, hours on that machine": f"{row['hours']:,.0f}" if measured else "not measured yet",
+                "full, hours on the record's cores": hours,
                 "full, GPU hours": f"{gpu[0]:,.1f} to {gpu[1]:,.1f}" if measured else "",
                 "price": " to ".join(f"{h * assume.gpu_price:,.0f}" for h in gpu) if measured else "",
                 "runs, GB": f"{row['gigabytes']:,.1f}" if row["gigabytes"] == row["gigabytes"] else "",
@@ -255,9 +256,9 @@ def assumptions_text(assumptions=None):
     assume = assumptions or Assumptions()
     low, high = assume.gpu_speedup
     return (
-        f"**Assumed, not measured:** one GPU is {low:g} to {high:g} times as fast as the two cores of the "
-        f"record; an hour of it costs {assume.gpu_price:g}, an hour of a core {assume.core_price:g}, in your "
-        "currency."
+        f"**Assumed, not measured:** one GPU is {low:g} to {high:g} times as fast as the cores of the "
+        f"record, two or one; an hour of it costs {assume.gpu_price:g}, an hour of a core "
+        f"{assume.core_price:g}, in your currency."
     )
 
 
