@@ -7,15 +7,28 @@ photograph of five megapixels; see README.md. OpenVINO takes part where it is in
 """
 
 import argparse
+import functools
 import importlib.util
+import json
 import os
+import subprocess
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from side_by_side import by_turns, describe_machine, finish, list_rows, make_report, measure_peaks
+from side_by_side import (
+    by_turns,
+    describe_machine,
+    finish,
+    list_rows,
+    make_report,
+    measure_peaks,
+    read_memory_mark,
+    spread,
+)
 
 from bloodcells.models.dounet import MARGIN, build_dounet
 from bloodcells.networks import WEIGHTS, open_onnx
@@ -32,14 +45,20 @@ BATCHES = (4, 16)
 def main():
     """Time all sides by turns and print a table."""
     options = parse_options()
-    machine = describe_machine()
-    peaks = machine.get("peak_gflops") or measure_peaks()
     image = np.random.default_rng(0).integers(0, 256, (*options.shape, 3), np.uint8)
     sides = list_sides(options)
+    if options.side:
+        get_network, tile, batch, _ = sides[options.side]
+        predict_tiled(get_network(), image, output_size=tile, margin=MARGIN, batch_size=batch)
+        print(json.dumps(read_memory_mark()))
+        return
+    machine = describe_machine()
+    peaks = machine.get("peak_gflops") or measure_peaks()
     work = {}  # GFLOP of the network over all tiles
 
     def run(side):
-        predict, tile, batch, _ = sides[side]
+        get_network, tile, batch, _ = sides[side]
+        predict = get_network()
         start = time.perf_counter()
         predict_tiled(predict, image, output_size=tile, margin=MARGIN, batch_size=batch)
         seconds = time.perf_counter() - start
@@ -50,12 +69,15 @@ def main():
             "share": 100 * rate / peaks["float32"],
         }
 
-    for side, (predict, tile, batch, n_filters) in sides.items():
+    for side, (get_network, tile, batch, n_filters) in sides.items():
         n_tiles = -(-image.shape[0] // tile[0]) * -(-image.shape[1] // tile[1])
         work[side] = n_tiles * count_operations(tile, n_filters) / 1e9
         # Once before anything is timed: the first call traces, compiles and allocates.
-        predict_tiled(predict, image, output_size=tile, margin=MARGIN, batch_size=batch)
-    measured = by_turns({side: lambda side=side: run(side) for side in sides}, options.rounds, memory=True)
+        predict_tiled(get_network(), image, output_size=tile, margin=MARGIN, batch_size=batch)
+    measured = by_turns({side: lambda side=side: run(side) for side in sides}, options.rounds)
+    for side, figures in measured.items():
+        if (megabytes := measure_memory(side, options)) is not None:
+            figures["megabytes"] = spread([megabytes])
     report = make_report(
         f"A DO-U-Net of {FILTERS} filters over {image.shape[1]} x {image.shape[0]} pixels",
         list_rows(measured, notes={side: f"{gflop:.0f} GFLOP" for side, gflop in work.items()}),
@@ -82,6 +104,25 @@ PAPER_FILTERS = 32
 PAPER_SIDE = f"Keras, the paper's {PAPER_FILTERS} filters"
 
 
+def measure_memory(side, options):
+    """Measure the memory of a side in a process of its own: in one with others their networks would count.
+
+    Parameters
+    ----------
+    side : str
+        Of `list_sides`.
+    options : argparse.Namespace
+
+    Returns
+    -------
+    float or None
+        Megabytes, with those of Python and Keras; None where the system doesn't tell.
+    """
+    command = [sys.executable, __file__, f"--side={side}", f"--rows={options.rows}", f"--tile={options.tile}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def list_sides(options):
     """List what is compared: one thing changed at a time, from how `bloodcells count` does it.
 
@@ -92,20 +133,22 @@ def list_sides(options):
     Returns
     -------
     dict of str to tuple
-        What to call, rows and columns that a tile predicts, tiles at a time, filters of the first level.
+        What gives the network, always the same one; rows and columns that a tile predicts, tiles at a time,
+        filters of the first level.
     """
     content = (WEIGHTS / "rbc.onnx").read_bytes()
     networks = {
-        "ONNX Runtime": open_onnx(content),
-        "Keras": keras_network("float32"),
-        "Keras, bfloat16": keras_network("mixed_bfloat16"),
-        PAPER_SIDE: keras_network("float32", PAPER_FILTERS),
+        "ONNX Runtime": lambda: open_onnx(content),
+        "Keras": lambda: keras_network("float32"),
+        "Keras, bfloat16": lambda: keras_network("mixed_bfloat16"),
+        PAPER_SIDE: lambda: keras_network("float32", PAPER_FILTERS),
     }
     if importlib.util.find_spec("openvino"):
-        networks["OpenVINO"] = openvino_network(content, "f32")
-        networks["OpenVINO, bfloat16"] = openvino_network(content, "bf16")
+        networks["OpenVINO"] = lambda: openvino_network(content, "f32")
+        networks["OpenVINO, bfloat16"] = lambda: openvino_network(content, "bf16")
     else:
         print("OpenVINO isn't installed and takes no part: pip install openvino")
+    networks = {name: functools.cache(get_network) for name, get_network in networks.items()}
     first, small = next(iter(networks)), min(TILES)
     asked = [(first, options.tile, 1)]
     asked += [(first, target, 1) for target in TILES if target != options.tile]
@@ -206,6 +249,7 @@ def parse_options():
     parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
     parser.add_argument("--rows", type=int, default=SHAPE[0], help="of the image [default: %(default)s]")
     parser.add_argument("--json", metavar="FILE", help="write what was measured")
+    parser.add_argument("--side", help=argparse.SUPPRESS)  # run once, for its memory
     options = parser.parse_args()
     options.shape = options.rows, options.rows * SHAPE[1] // SHAPE[0]
     if options.rounds < 1 or options.rows < 100:

@@ -1,5 +1,6 @@
 """The benchmark: that it measures what it says, and that the released tool's steps are the tool's."""
 
+import argparse
 import ast
 import importlib.util
 import json
@@ -16,6 +17,8 @@ from PIL import Image
 
 from bloodcells.image_io import read_image
 from bloodcells.paths import ROOT
+from bloodcells.smear import TILE_SIZE
+from bloodcells.tiling import choose_output_size
 
 
 @pytest.fixture(autouse=True)
@@ -300,6 +303,15 @@ def test_ode_solvers_agree(monkeypatch, tmp_path):
     assert back[1] < 0.1
 
 
+def test_memory_of_a_network_is_that_of_a_process_of_its_own():
+    inference = load("inference")
+    options = argparse.Namespace(rows=100, shape=(100, 133), tile=100)
+    side = next(iter(inference.list_sides(options)))
+    # Python with Keras, not this process and its ballast.
+    ballast = np.ones(10**8)
+    assert 100 < inference.measure_memory(side, options) < ballast.nbytes / 1e6 + 300
+
+
 def test_operations_are_counted_by_hand():
     """Of a tile that predicts 12 pixels from 100: a convolution of 3 x 3 takes two pixels away."""
     inference = load("inference")
@@ -514,3 +526,21 @@ def test_memory_of_a_count_stays_below_its_bar(side_by_side, tmp_path):
     assert expected < 3 * 2**30
     # The image, its labels, and little else: of maps of probabilities there is a block at a time.
     assert memory[60] - memory[20] < 40e6 * 12
+
+
+REPORTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.stem)
+def test_kept_reports_are_of_five_rounds_on_a_quiet_machine_and_reach_a_verdict(path):
+    report, speed = json.loads(path.read_text(encoding="utf-8")), load("speed", "workflow")
+    assert report["rounds"] >= 5
+    assert report["machine"]["load_average"] < 0.5
+    assert not re.search("not (tested|timed)", speed.hold_against_bars(path.stem, report))
+
+
+def test_the_kept_report_on_the_network_is_of_the_tiles_that_count_takes():
+    report = json.loads((ROOT / "benchmarks" / "results" / "inference.json").read_text(encoding="utf-8"))
+    assert report["ratio_to"] == "ONNX Runtime, tiles of {} x {}".format(
+        *choose_output_size((972, 1296), target=TILE_SIZE)
+    )
