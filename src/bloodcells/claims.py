@@ -39,6 +39,7 @@ import yaml
 from bloodcells.backbone_reports import ENCODER_NAMES, LOSSES
 from bloodcells.errors import UserError
 from bloodcells.metrics import bootstrap_gaps
+from bloodcells.number_text import with_sign
 from bloodcells.paths import ROOT
 
 METHOD_NAMES = {
@@ -288,15 +289,19 @@ def _digits(claim):
     return _COUNT if isinstance(claim["value"], int) else 4
 
 
+def _shown_digits(value, n_digits):
+    """Return how many decimals to show: of epochs none where they are whole."""
+    return 0 if n_digits == _COUNT and float(value).is_integer() else n_digits
+
+
 def _number(value, n_digits):
-    """Return a number as text; one of epochs without decimals where it is whole."""
-    return f"{value:.0f}" if n_digits == _COUNT and float(value).is_integer() else f"{value:.{n_digits}f}"
+    """Return a number as text."""
+    return f"{value:.{_shown_digits(value, n_digits)}f}"
 
 
 def _signed(value, n_digits):
-    """Return a difference as text with its sign, which a zero, rounded or not, has not."""
-    text = _number(value, n_digits).removeprefix("-")
-    return text if not float(text) else ("-" if value < 0 else "+") + text
+    """Return a difference as text."""
+    return with_sign(value, _shown_digits(value, n_digits))
 
 
 def _gap(gap, low, high):

@@ -9,6 +9,7 @@ from bloodcells.class_metrics import UNLABELLED, confusion_from_table, normalise
 from bloodcells.counting.find import METHODS, count_objects, find_cells
 from bloodcells.counting.settings import SETTINGS
 from bloodcells.errors import UserError
+from bloodcells.number_text import with_sign
 from bloodcells.object_metrics import count_scores
 
 COUNTED = ("rbc", "wbc")
@@ -257,18 +258,12 @@ def crop_count_table(scores):
                 accuracy, mae, bias = (
                     runs[f"{what}_{cell}_{counter}"].mean() for what in ("count", "mae", "bias")
                 )
-                row[counter] = f"{accuracy:.1f}\u00a0%\u00a0({mae:.1f},\u00a0{_signed(bias)})"
+                row[counter] = f"{accuracy:.1f}\u00a0%\u00a0({mae:.1f},\u00a0{with_sign(bias, 1)})"
                 if np.isnan(accuracy):
                     row[counter] = "-"
             rows.append(row)
     keys = ["network", "cells"]
     return pd.DataFrame(rows, columns=[*keys, "n", *counters]).set_index(keys)
-
-
-def _signed(value):
-    """Write a number with its sign and one decimal; what rounds to zero has no sign."""
-    text = f"{value:+.1f}"
-    return text if float(text) else "0.0"
 
 
 def confusion_table(per_image):

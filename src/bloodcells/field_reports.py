@@ -12,6 +12,7 @@ from bloodcells.counting.find import METHODS
 from bloodcells.errors import UserError
 from bloodcells.field_scores import SMALLEST_PLATELET, groups, truth_from_mask
 from bloodcells.metrics import bootstrap_interval
+from bloodcells.number_text import with_sign
 from bloodcells.object_metrics import count_scores, object_scores
 from bloodcells.paths import ROOT
 
@@ -67,7 +68,7 @@ def error_table(scores):
     for run in scores.to_dict("records"):
         row = _row(run)
         for method in METHODS:
-            row[method] = f"{run[f'{method}_mae']:.1f} ({_signed(run[f'{method}_bias'])})"
+            row[method] = f"{run[f'{method}_mae']:.1f} ({with_sign(run[f'{method}_bias'], 1)})"
         rows.append(row)
     return pd.DataFrame(rows, columns=[*_KEYS, *METHODS]).set_index(_KEYS)
 
@@ -95,11 +96,6 @@ def f1_table(scores):
     return pd.DataFrame(rows, columns=[*_KEYS, *METHODS]).set_index(_KEYS)
 
 
-def _signed(value):
-    text = f"{value:+z.1f}"
-    return text.lstrip("+") if float(text) == 0 else text
-
-
 def _row(run):
     network = claims.METHOD_NAMES.get(run["method"], run["method"])
     return {"cells": run["target"], "network": network, "fields": run["dataset"].split("/")[-1]}
@@ -121,15 +117,13 @@ def segmentation_table(scores):
     pandas.DataFrame
         Indexed by cells, network, group of fields and output; Dice, IoU, Tversky index and accuracy, pooled.
     """
-    keys, names = ["cells", "network", "fields", "output"], ["dice", "iou", "tversky", "accuracy"]
+    keys, names = [*_KEYS, "output"], ["dice", "iou", "tversky", "accuracy"]
     rows = []
     for run in scores.to_dict("records"):
         for part in ("mask", "edge"):
             values = {name: _number(run.get(f"{part}_{name}")) for name in names}
             if not np.isnan(values["dice"]):
-                network = claims.METHOD_NAMES.get(run["method"], run["method"])
-                where = (run["target"], network, run["dataset"].split("/")[-1], part)
-                rows.append(dict(zip(keys, where, strict=True)) | values)
+                rows.append(_row(run) | {"output": part} | values)
     return pd.DataFrame(rows, columns=[*keys, *names]).set_index(keys).round(3)
 
 
@@ -205,7 +199,7 @@ def released_table(path=RELEASED, *, dataset="all-idb1"):
                         "n": scores.n,
                         "accuracy, %": f"{scores.mean_accuracy:.1f}",
                         "mean absolute error": f"{scores.mae:.1f}",
-                        "bias": _signed(scores.bias),
+                        "bias": with_sign(scores.bias, 1),
                         "F1": "" if found is None else f"{object_scores(*found)['f1']:.3f}",
                     }
                 )

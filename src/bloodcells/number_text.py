@@ -36,3 +36,25 @@ def mean_with_range(values, digits=3, *, range_digits=None, space=" "):
     of_range = digits if range_digits is None else range_digits
     low, high = (f"{value:.{of_range}f}" for value in (values.min(), values.max()))
     return f"{text} ({low}{space}to{space}{high})"
+
+
+def with_sign(value, digits):
+    """Write a difference with its sign, but zero, and what rounds to it, without one.
+
+    Parameters
+    ----------
+    value : float
+    digits : int
+        After the point.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> with_sign(0.26, 1), with_sign(-0.04, 1)
+    ('+0.3', '0.0')
+    """
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else text[1:]

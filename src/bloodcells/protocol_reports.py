@@ -8,7 +8,7 @@ from bloodcells.datasets import CELL_DATASETS
 from bloodcells.errors import UserError
 from bloodcells.metrics import bootstrap_gaps, mean_defined, pixel_scores
 from bloodcells.models.catalogue import NETWORKS, name_network
-from bloodcells.number_text import mean_with_range
+from bloodcells.number_text import mean_with_range, with_sign
 from bloodcells.protocol import class_names
 
 STAINED = "_stain"
@@ -225,15 +225,9 @@ def _gap(per_image, base, method, target, seed):
 
 
 def _gap_text(gap, low, high):
-    gap, low, high = (_sign(value) for value in (gap, low, high))
+    gap, low, high = (with_sign(value, 3) for value in (gap, low, high))
     # A no-break space: in a narrow table an interval would fall apart.
     return gap, f"[{low},\u00a0{high}]"
-
-
-def _sign(value):
-    """Write a number with its sign, but 0, also what is rounded to it, without one."""
-    text = f"{value:+.3f}"
-    return text if float(text) else text[1:]
 
 
 def _total_score(table, target):
