@@ -16,7 +16,6 @@ from side_by_side import ROOT, by_turns, describe_machine, finish, list_rows, ma
 TOUCHED = {
     "after a page was changed": "book/glossary.md",
     "after a chapter was changed": "notebooks/06_controlled_counting.ipynb",
-    "after a module of one chapter was changed": "src/bloodcells/stain_jitter.py",
 }
 
 
