@@ -16,6 +16,7 @@ def test_side_by_side_puts_paper_record_and_run_together(make_run, tmp_path):
     row = table.loc[("nucleus", "jiangxi", "dice")]
     assert row["WCSegNet"].to_dict() == {"paper": 0.9653, "record": 1.0, "this run": 0.5}
     assert row["U-Net (ReLU)"]["paper"] == 0.8991
+    assert set(table.index.unique("metric")) == {"accuracy", "precision", "dice", "mean IoU", "cell accuracy"}
 
 
 def test_the_score_table_shows_intervals(make_run, tmp_path):

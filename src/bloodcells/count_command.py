@@ -201,26 +201,17 @@ def count_files(
                 _show(bar, number + 1)
                 continue
             try:
-                with warnings.catch_warnings(record=True) as caught:
-                    warnings.simplefilter("always", UserWarning)
-                    image = read_image(path)
-                    radius = find_cell_radius(image, cell_radius, pixel_size_um)
-                    quality = pool.submit(list_unusual, image, radius)
-                    try:
-                        result = count_image(
-                            image,
-                            cells=cells,
-                            method=method,
-                            cell_radius=radius,
-                            pixel_size_um=pixel_size_um,
-                            networks=networks,
-                            exclude_border=exclude_border,
-                            progress=lambda share, number=number: _show(bar, number + share),
-                        )
-                    finally:
-                        # Left alone it would hold the image while the next one is read.
-                        wait([quality])
-                    unusual = quality.result()
+                image, result, unusual, warned = _count_file(
+                    path,
+                    pool,
+                    cells=cells,
+                    method=method,
+                    cell_radius=cell_radius,
+                    pixel_size_um=pixel_size_um,
+                    networks=networks,
+                    exclude_border=exclude_border,
+                    progress=lambda share, number=number: _show(bar, number + share),
+                )
                 if not rows:
                     # Earlier counts go before the settings that they were made with.
                     write_counts(output_dir / COUNTS_FILE, [])
@@ -242,19 +233,39 @@ def count_files(
             # After every image, so that an interrupt loses none.
             write_counts(output_dir / COUNTS_FILE, [rows[image] for image in images if image in rows])
             with bar.external_write_mode():
-                for warning in caught:
-                    complain(f"warning: {warning.message}")
+                for warning in warned:
+                    complain(f"warning: {warning}")
                 if unusual:
                     complain(
                         f"warning: {path}: look at the picture before you trust the counts; this photograph "
                         f"isn't like those that the networks know: {'; '.join(unusual.values())}."
                     )
-                counted = ", ".join(
-                    f"{n} {PLURALS[cell] if n != 1 else PLURALS[cell].removesuffix('s')}"
-                    for cell, n in result.counts.items()
-                )
-                say(f"{printable(path)}: {counted} ({printable(folder)})")
+                say(f"{printable(path)}: {_in_words(result.counts)} ({printable(folder)})")
     return n_failed == 0
+
+
+def _count_file(path, pool, *, cell_radius, pixel_size_um, **options):
+    """Count an image while a thread measures its quality.
+
+    Returns the image, the result, what is unusual about the image, and the warnings.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        image = read_image(path)
+        radius = find_cell_radius(image, cell_radius, pixel_size_um)
+        quality = pool.submit(list_unusual, image, radius)
+        try:
+            result = count_image(image, cell_radius=radius, pixel_size_um=pixel_size_um, **options)
+        finally:
+            # Left alone it would hold the image while the next one is read.
+            wait([quality])
+        return image, result, quality.result(), [str(warning.message) for warning in caught]
+
+
+def _in_words(counts):
+    return ", ".join(
+        f"{n} {PLURALS[cell] if n != 1 else PLURALS[cell].removesuffix('s')}" for cell, n in counts.items()
+    )
 
 
 def _read_earlier(output_dir, images, names, settings):

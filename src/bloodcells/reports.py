@@ -153,7 +153,7 @@ def score_table(scores):
 
     table = named[[*keys, "n"]].copy()
     for name in ("dice", "mean_iou", "precision", "accuracy", "cell_accuracy"):
-        table[name.replace("_", " ")] = interval(name)
+        table[_name_metric(name)] = interval(name)
     return table.set_index(keys)
 
 
@@ -187,7 +187,12 @@ def side_by_side(chapter, live, *, record=RECORD):
     )
     methods = list(dict.fromkeys(claim["method"] for claim in found))
     columns = [(m, s) for m in methods for s in ("paper", "record", "this run") if (m, s) in table.columns]
-    return table[columns].rename(columns=claims.METHOD_NAMES, level="method")
+    table = table[columns].rename(columns=claims.METHOD_NAMES, level="method")
+    return table.rename(index=_name_metric, level="metric")
+
+
+def _name_metric(key):
+    return key.replace("_", " ").replace("iou", "IoU")
 
 
 @dataclasses.dataclass(frozen=True)
