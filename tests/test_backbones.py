@@ -202,6 +202,14 @@ def test_unknown_weights_are_refused():
         build_backbone_unet("vgg19", (32, 32, 3), encoder_weights="hed")
 
 
+def test_arguments_out_of_range_are_refused():
+    with pytest.raises(UserError, match="at least 2 with the background, got 1"):
+        build_backbone_unet("resnet18", (32, 32, 3), n_classes=1)
+    for build in (build_backbone_unet, build_encoder):
+        with pytest.raises(UserError, match=r"below 1, got 1\.5"):
+            build("resnet18", (32, 32, 3), batch_norm_momentum=1.5)
+
+
 def test_the_import_leaves_keras_as_it_was_and_is_silent():
     """In a process of its own: here the library has been imported already."""
     code = (

@@ -48,6 +48,17 @@ def call(capsys, *args):
     return caught.value.code, *capsys.readouterr()
 
 
+def test_too_little_memory_is_told_in_one_line(capsys, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(cli.chapters, "run", fail)
+    status, out, err = call(capsys, "run", "05")
+    assert (status, out) == (1, "")
+    assert err.startswith("error: there is too little free memory")
+    assert err.count("\n") == 1
+
+
 def spawn(*args, code="from bloodcells.cli import main; main()", **keywords):
     """Start the command line in a process of its own."""
     command = [sys.executable, "-c", code, *args]

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -260,6 +261,20 @@ def test_a_count_goes_on_with_the_same_images_only(call, smears, tmp_path):
     assert status == 2
     assert f"has images that are not among those given ({smears / 'a.TIF'}); give the same" in err
     assert (tmp_path / "counts" / "counts.csv").read_bytes() == before
+    # One more would move the names of the folders: a.png's would be a, and that of a.TIF a-2.
+    shutil.copyfile(smears / "b.png", smears / "A.png")
+    status, _, err = call(smears, "--resume")
+    assert (status, "(they differ in: images); give the same" in err) == (2, True)
+    assert (tmp_path / "counts" / "counts.csv").read_bytes() == before
+
+
+def test_a_replacement_of_which_nothing_can_be_counted_leaves_no_old_counts(call, smears, tmp_path):
+    assert call(smears)[0] == 0
+    for path in smears.iterdir():
+        path.write_bytes(b"no image")
+    status, out, err = call(smears, "--overwrite")
+    assert (status, out, err.count("is no JPEG, PNG, BMP or TIFF image")) == (1, "", 2)
+    assert len((tmp_path / "counts" / "counts.csv").read_text().splitlines()) == 1
 
 
 def test_a_replacement_that_was_stopped_leaves_no_old_counts(call, smears, tmp_path, monkeypatch):

@@ -407,6 +407,8 @@ def test_chunks_change_their_name_with_their_images(workflow, checkout):
     assert next(iter(more)) == next(iter(chunks))
     assert list(more)[1].startswith("00001-")
     assert list(more)[1] != list(chunks)[1]
+    with pytest.raises(UserError, match="at least 1 image, got 0"):
+        workflow.slides.divide(checkout / "slides", 0)
 
 
 def test_unknown_settings_are_refused(checkout):

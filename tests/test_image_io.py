@@ -1,6 +1,7 @@
 """Photographs as people have them, made here."""
 
 import struct
+import tracemalloc
 import zlib
 
 import cv2
@@ -60,6 +61,19 @@ class TestFormats:
         stored = np.moveaxis(image if bits == 8 else image.astype(np.uint16) * 257, -1, 0)
         tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig="separate")
         np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image)
+
+    def test_deflated_tiff_of_separate_colours(self, tmp_path, image):
+        stored = np.moveaxis(image.astype(np.uint16) * 257, -1, 0)
+        options = {"photometric": "rgb", "planarconfig": "separate", "rowsperstrip": 2}
+        tifffile.imwrite(tmp_path / "a.tif", stored, compression="zlib", **options)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image)
+
+    def test_grey_tiff_that_claims_separate_colours(self, tmp_path, image):
+        """Of one colour the layout says nothing."""
+        grey = image[..., 0]
+        tifffile.imwrite(tmp_path / "a.tif", grey.astype(np.uint16) * 257, extratags=[(284, 3, 1, 2, True)])
+        found = read_image(tmp_path / "a.tif")
+        np.testing.assert_array_equal(found, np.dstack([grey] * 3))
 
     def test_jpeg(self, tmp_path):
         image = np.full((50, 40, 3), (200, 120, 150), np.uint8)
@@ -181,6 +195,36 @@ class TestMistakes:
         content = path.read_bytes()
         path.write_bytes(content[: int(share * len(content))])
         self.check(path, "is damaged or cut short", capfd)
+
+    @pytest.fixture
+    def separate(self, tmp_path, image):
+        """Write a deflated TIFF of 16 bits whose colours lie one after the other."""
+        stored = np.moveaxis(image.astype(np.uint16) * 257, -1, 0)
+        options = {"photometric": "rgb", "planarconfig": "separate", "compression": "zlib"}
+        tifffile.imwrite(tmp_path / "a.tif", stored, **options)
+        return tmp_path / "a.tif"
+
+    def test_damaged_where_colours_are_separate(self, separate, capfd):
+        with tifffile.TiffFile(separate) as file:
+            start = file.pages[0].dataoffsets[1]
+        content = bytearray(separate.read_bytes())
+        content[start : start + 8] = bytes(8)
+        separate.write_bytes(content)
+        self.check(separate, "is damaged or cut short", capfd)
+
+    def test_more_than_the_header_says(self, separate, capfd):
+        bomb = zlib.compress(bytes(30_000_000), 9)
+        with tifffile.TiffFile(separate, mode="r+b") as file:
+            tags = file.pages[0].tags
+            (_, *offsets), (_, *sizes) = file.pages[0].dataoffsets, file.pages[0].databytecounts
+            tags["StripOffsets"].overwrite([separate.stat().st_size, *offsets])
+            tags["StripByteCounts"].overwrite([len(bomb), *sizes])
+        with separate.open("ab") as stream:
+            stream.write(bomb)
+        tracemalloc.start()
+        self.check(separate, "it holds more pixels than its header says", capfd)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()
 
     @pytest.mark.parametrize("kind", ["png", "lzw.tif", "16.png"])
     def test_damaged(self, tmp_path, image, capfd, kind):

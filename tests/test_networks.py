@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from bloodcells import networks
 from bloodcells.errors import UserError
 from bloodcells.networks import CELLS, WEIGHTS, load_network, read_card
 
@@ -77,10 +78,19 @@ class TestMistakes:
             load_network(cell, folder=folder, **options)
 
 
+@pytest.mark.parametrize(
+    "words", ["Failed to allocate memory for buffer", "AllocateRawInternal", "bad_alloc"]
+)
+def test_too_little_memory_is_told_from_a_broken_installation(words):
+    """Also where ONNX Runtime says so at the end of a long line."""
+    with pytest.raises(MemoryError, match=words), networks._in_words():
+        raise RuntimeError("onnxruntime::BFCArena " * 20 + words)
+    with pytest.raises(UserError, match="install bloodcells again"), networks._in_words():
+        raise RuntimeError("Unknown operator")
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_shipped(cell):
-    if not (WEIGHTS / f"{cell}.json").exists():
-        pytest.skip("no weights yet")
     network = load_network(cell, n_threads=1)
     assert (WEIGHTS / f"{cell}.onnx").stat().st_size <= 8e6
     assert network.cell == cell

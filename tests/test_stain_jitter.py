@@ -26,6 +26,12 @@ def batches(cell, *, strength=0.3, seed=0, cls=StainedBatches):
     )
 
 
+@pytest.mark.parametrize("strength", [-0.1, 1.0])
+def test_a_strength_out_of_range_is_refused_before_training(cell, strength):
+    with pytest.raises(UserError, match="at least 0 and below 1"):
+        batches(cell, strength=strength)
+
+
 def test_no_strength_keeps_the_colours(cell):
     same = jitter_stains(cell.image, np.random.default_rng(0), strength=0.0)
     # What the dyes can't mix is cut, which few pixels feel.

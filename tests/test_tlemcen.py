@@ -98,6 +98,7 @@ def test_a_smoothed_mask_is_refused(folder):
         ("region,red\nnucleus,1\n", "expected the columns"),
         ("region,red,green,blue\nnucleus,1,2,3\n", "a colour of its own"),
         ("region,red,green,blue\nnucleus,1,2,many\n", "expected the columns"),
+        ("region,red,green,blue\nnucleus,1,2,300\n", "not 0 to 255"),
     ],
 )
 def test_a_wrong_list_of_colours_is_refused(folder, text, message):

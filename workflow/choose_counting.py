@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from bloodcells import fields, training
 from bloodcells.counting.settings import SETTINGS
+from bloodcells.errors import told_in_one_line
 from bloodcells.field_scores import count_truth, score_field
 from bloodcells.losses import CrossEntropyDice
 from bloodcells.models.dounet import MARGIN, build_dounet
@@ -206,4 +207,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line():
+        main()

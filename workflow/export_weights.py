@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from bloodcells.errors import UserError
+from bloodcells.errors import UserError, told_in_one_line
 from bloodcells.files import atomic_path, write_json, write_text
 from bloodcells.networks import CELLS, WEIGHTS, open_onnx, read_card
 
@@ -191,4 +191,5 @@ def main(args=None):
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line():
+        main()

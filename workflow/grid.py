@@ -10,7 +10,7 @@ from pathlib import Path
 from dependencies import chapter_inputs, digest_files, toc_notebooks
 
 from bloodcells import chapters
-from bloodcells.errors import UserError
+from bloodcells.errors import UserError, told_in_one_line
 
 PAIRED = "paired"
 """The part of chapter 7 with all networks whose answers are averaged."""
@@ -236,4 +236,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line():
+        main()

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from bloodcells import fields
 from bloodcells.cell_size import estimate_cell_radius
+from bloodcells.errors import told_in_one_line
 from bloodcells.files import write_json
 from bloodcells.networks import CELLS
 from bloodcells.smear_quality import RANGES, measure_quality
@@ -36,4 +37,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line():
+        main()

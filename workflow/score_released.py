@@ -16,8 +16,9 @@ from tqdm import tqdm
 from bloodcells import fields
 from bloodcells.cell_size import estimate_cell_radius
 from bloodcells.counting.circle_hough import circles_to_labels
+from bloodcells.errors import told_in_one_line
 from bloodcells.field_scores import count_truth
-from bloodcells.files import write_text
+from bloodcells.files import atomic_path, write_text
 from bloodcells.object_metrics import match_outlines
 from bloodcells.paths import ROOT
 from bloodcells.released import build_released, count_released, find_circles_released, predict_released
@@ -39,15 +40,16 @@ def score(field, probability, cell):
     return row
 
 
-def predict(model, field, maps):
-    """Predict a field, or read its map where one is kept."""
-    path = maps / f"{field.image_id}.npy" if maps else None
+def predict(model, field, cell, maps):
+    """Predict a field, or read its map where one is kept: a folder of maps for each kind of cell."""
+    path = maps / cell / f"{field.image_id}.npy" if maps else None
     if path is not None and path.exists():
         return np.load(path).astype(np.float32)
     probability = predict_released(model, field.image)
     if path is not None:
-        maps.mkdir(parents=True, exist_ok=True)
-        np.save(path, probability)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, probability)
     return probability
 
 
@@ -63,7 +65,7 @@ def main():
     rows = []
     for image_id in tqdm(fields.list_fields("all-idb1", options.cell, options.part)):
         field = fields.load_field("all-idb1", image_id)
-        rows.append(score(field, predict(model, field, options.maps), options.cell))
+        rows.append(score(field, predict(model, field, options.cell, options.maps), options.cell))
     table = pd.DataFrame(rows)
     if TABLE.exists():
         before = pd.read_csv(TABLE)
@@ -73,4 +75,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line():
+        main()

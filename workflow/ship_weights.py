@@ -13,6 +13,7 @@ from pathlib import Path
 from export_weights import export
 
 from bloodcells.counting.settings import BEST, SETTINGS
+from bloodcells.errors import told_in_one_line
 from bloodcells.models.dounet import HEADS, MARGIN, build_dounet
 from bloodcells.weights_io import load_weights
 
@@ -92,4 +93,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line():
+        main()

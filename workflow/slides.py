@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bloodcells.count_command import find_images
 from bloodcells.count_outputs import COUNTS_FILE, name_folders, printable
+from bloodcells.errors import UserError, told_in_one_line
 from bloodcells.files import write_text
 
 
@@ -30,8 +31,10 @@ def divide(folder, size):
     Raises
     ------
     bloodcells.errors.UserError
-        If the folder isn't there or holds no image.
+        If the folder isn't there or holds no image, or a chunk has no place for one.
     """
+    if size < 1:
+        raise UserError(f"A chunk expects at least 1 image, got {size}.")
     images = find_images([folder])
     chunks = {}
     for start in range(0, len(images), size):
@@ -124,4 +127,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line():
+        main()

@@ -184,11 +184,11 @@ def parse_value(text, default):
     >>> parse_value("no", default="auto")
     'no'
     """
-    import yaml
+    from bloodcells.plain_yaml import load_yaml
 
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        value = load_yaml(text)
+    except ValueError as error:
         shown = textwrap.shorten(text, width=100, placeholder=" ...")
         raise UserError(f"Expected a value in YAML, such as 3, 0.5 or [a, b], got {shown!r}.") from error
     return text if isinstance(default, str) and not isinstance(value, str) else value
@@ -306,16 +306,15 @@ def _read_defaults(path):
 
 def _read_parameters_file(path, mode):
     """Return the content of `parameters_file`, checked to be a mapping for this mode."""
-    import yaml
+    from bloodcells.plain_yaml import load_yaml
 
     file = parameters_file(path, mode)
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = load_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"Chapter {path.stem} has no {mode} mode: there is no file {file}.") from None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"Expected a YAML mapping in {file}, could not read it: {reason}.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"Expected a YAML mapping in {file}, could not read it: {error}.") from error
     if not isinstance(values, dict) or values.get("mode") != mode:
         raise UserError(f"Expected a YAML mapping with the line 'mode: {mode}' in {file}.")
     return values

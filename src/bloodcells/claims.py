@@ -34,13 +34,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from bloodcells.backbone_reports import ENCODER_NAMES, LOSSES
 from bloodcells.errors import UserError
 from bloodcells.metrics import bootstrap_gaps
 from bloodcells.number_text import with_sign
 from bloodcells.paths import ROOT
+from bloodcells.plain_yaml import load_yaml
 
 METHOD_NAMES = {
     "unet_relu": "U-Net (ReLU)",
@@ -112,9 +112,9 @@ def load(chapter=None, *, path=CLAIMS):
     """
     path = Path(path)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{path.name} can't be read as YAML: {' '.join(str(error).split())}.") from error
+        found = load_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path.name} can't be read as YAML: {error}.") from error
     if not isinstance(found, list) or not all(isinstance(claim, dict) for claim in found):
         raise UserError(f"{path.name}: expected a list of claims, each a mapping of its fields.")
     seen = set()
@@ -130,6 +130,8 @@ def load(chapter=None, *, path=CLAIMS):
             raise UserError(
                 f"{path.name}: claim {claim['id']!r}: check the fields {', '.join(sorted(wrong))}."
             )
+        if not isinstance(claim["id"], str):
+            raise UserError(f"{path.name}: expected text as a claim's id, got {claim['id']!r}.")
         if claim["id"] in seen:
             raise UserError(f"{path.name}: the id {claim['id']!r} occurs twice.")
         seen.add(claim["id"])

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import ndimage as ndi
 
 from bloodcells.errors import UserError
-from bloodcells.metrics import check_one_an_image, confusion_matrix, mean_defined
+from bloodcells.metrics import check_one_an_image, confusion_matrix, mean_defined, percentile_interval
 
 UNLABELLED = 255
 """Value of the pixels of the truth that carry no label; what is predicted there does not count."""
@@ -426,8 +426,7 @@ def score_classes(table, class_names, *, rng, n_resamples=1000):
     resampled = _name_scores(counts[drawn].sum(axis=1), mean_defined(bf[drawn], axis=1), class_names)
     scores = {"n": n}
     for name, value in whole.items():
-        defined = resampled[name][~np.isnan(resampled[name])]
-        low, high = np.quantile(defined, [0.025, 0.975]) if defined.size else (np.nan, np.nan)
-        scores |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+        low, high = percentile_interval(resampled[name])
+        scores |= {name: float(value), f"{name}_low": low, f"{name}_high": high}
     n_nan = np.isnan(bf).sum(axis=0)
     return scores | {f"bf_{name}_n_nan": int(n_nan[index]) for index, name in enumerate(class_names)}

@@ -193,7 +193,8 @@ def count_cells(
         typer.Option("--resume", help="Go on with a count that was stopped: same images, same settings."),
     ] = False,
     threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Processor cores for the networks.  [default: all]")
+        int | None,
+        typer.Option(metavar="N", help="Processor cores for the networks.  [default: all, at most 16]"),
     ] = None,
 ):
     """Count red cells, white cells and platelets in photographs of blood smears.
@@ -287,8 +288,8 @@ def main(args=None):
     Raises
     ------
     SystemExit
-        Always. Status 0: done. 1: a check found problems, or a chapter failed. 2: a mistake in the input,
-        told in one line on standard error. 130: interrupted.
+        Always. Status 0: done. 1: a check found problems, a chapter failed, or memory ran out. 2: a mistake
+        in the input, told in one line on standard error. 130: interrupted.
     """
     command = typer.main.get_command(app)
     try:
@@ -306,6 +307,8 @@ def main(args=None):
         context = getattr(error, "ctx", None)
         hint = f" Try `{context.command_path} --help`." if context else ""
         status = _complain(f"{error.format_message().rstrip('.')}.{hint}", error.exit_code)
+    except MemoryError:
+        status = _complain("there is too little free memory; end other programs, or take a smaller image.", 1)
     except BrokenPipeError:
         # `bloodcells data list | head` is no fault. Python would flush into the closed pipe once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -182,6 +182,8 @@ def count_files(
         "pixel_size_um": pixel_size_um,
         "exclude_border": exclude_border,
         "networks": {cell: networks[cell].card.get("sha256") for cell in cells},
+        # With an image more or less, the same name could mean another's folder.
+        "images": {printable(path): name for path, name in zip(images, names, strict=True)},
     }
     n_failed = 0
     with (
@@ -195,6 +197,9 @@ def count_files(
         rows = _read_earlier(output_dir, images, names, settings) if resume else {}
         if rows:
             say(f"Counted before: {len(rows)} of {len(images)} images")
+        elif (output_dir / COUNTS_FILE).exists():
+            # Before anything can fail, or an image that can't be counted now would keep its old row.
+            write_counts(output_dir / COUNTS_FILE, [])
         for number, (path, name) in enumerate(zip(images, names, strict=True)):
             bar.set_description(path.name)
             if path in rows:
@@ -259,7 +264,8 @@ def _count_file(path, pool, *, cell_radius, pixel_size_um, **options):
         finally:
             # Left alone it would hold the image while the next one is read.
             wait([quality])
-        return image, result, quality.result(), [str(warning.message) for warning in caught]
+        messages = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+        return image, result, quality.result(), messages
 
 
 def _in_words(counts):
@@ -273,13 +279,13 @@ def _read_earlier(output_dir, images, names, settings):
     earlier = read_counts(output_dir / COUNTS_FILE)
     if not earlier:
         return {}
-    check_settings(output_dir / SETTINGS_FILE, settings)
     others = sorted(set(earlier) - {printable(path) for path in images})
     if others:
         raise UserError(
             f"{output_dir / COUNTS_FILE} has images that are not among those given ({others[0]}"
             f"{', ...' if len(others) > 1 else ''}); give the same, another --out, or --overwrite."
         )
+    check_settings(output_dir / SETTINGS_FILE, settings)
     return {
         path: earlier[printable(path)]
         for path, name in zip(images, names, strict=True)

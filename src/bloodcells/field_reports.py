@@ -370,8 +370,8 @@ def compare_shipped_with_released(cards, *, record=RELEASED.parent, dataset="all
         per cent of the shipped network, counted as ``bloodcells count`` counts, and of the released one, by
         that of the authors' methods that comes out best on these fields; the mean of their differences
         with the 95 % interval of a paired bootstrap over fields; and "no difference" where that interval has
-        0 in it, "better" or "worse" where not. Of few fields the interval is no more than the range, and
-        the last column says "too few fields".
+        0 in it, "better" or "worse" where not; but of few fields the interval is no more than the range, and
+        "too few fields" stands in place of these two.
     """
     record, rows = Path(record), []
     released = pd.read_csv(record / "released.csv")

@@ -142,8 +142,11 @@ def hold_folder(folder):
     except BrokenPipeError:
         raise  # whoever reads our output is gone; the disk is well
     except OSError as error:
+        reason = error.strerror or str(error)
+        if error.filename not in (None, str(folder)):
+            reason = f"{error.filename}: {reason}"
         raise UserError(
-            f"Can't write to {folder} ({error.strerror}); make room, or choose another folder."
+            f"Can't write to {folder} ({reason}); make room, or choose another folder."
         ) from error
 
 

@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 import warnings
+import zlib
 from pathlib import Path
 
 import cv2
@@ -23,10 +24,23 @@ MAX_PIXELS = 400_000_000
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF")
 _EIGHT_BIT_MODES = ("L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# What Pillow's readers and OpenCV raise where a file does not follow its format.
-_DAMAGE = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, cv2.error)
+# What Pillow, tifffile and OpenCV raise where a file does not follow its format.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    cv2.error,
+)
 # Numbers of TIFF's tags.
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 258, 262, 284, 339
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL = 258, 262, 277
+_PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 284, 339
+# Numbers of TIFF's compressions that need no further library: none, deflate, and its older number.
+_PLANAR_COMPRESSIONS = (1, 8, 32946)
 # Bits a camera may fill of the 16 that a file has.
 _BIT_DEPTHS = (8, 10, 12, 14, 16)
 
@@ -211,14 +225,32 @@ def _decode(picture):
     return np.asarray(picture)
 
 
+def _decode_planar(path, picture):
+    """Decode a TIFF of 16 bits whose colours lie one after the other, as it is stored or deflated."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        if page.ndim != 3 or page.shape[0] > 4 or page.shape[1:] != picture.size[::-1]:
+            raise OSError("its header contradicts itself")
+        if page.compression not in _PLANAR_COMPRESSIONS:
+            raise OSError("its compression isn't read where colours lie one after the other")
+        if page.compression != 1:
+            # tifffile inflates whatever is there, however large it gets.
+            for offset, n_bytes in zip(page.dataoffsets, page.databytecounts, strict=True):
+                file.filehandle.seek(offset)
+                packed = file.filehandle.read(n_bytes)
+                if len(zlib.decompressobj().decompress(packed, page.nbytes + 1)) > page.nbytes:
+                    raise OSError("it holds more pixels than its header says")
+        return np.moveaxis(page.asarray(), 0, -1)
+
+
 def _decode_deep(path, picture):
     """Decode 16 bits a channel, over white; Pillow would drop the lower eight."""
     tags = picture.tag_v2 if picture.format == "TIFF" else {}
-    if tags.get(_PLANAR_CONFIGURATION) == 2:  # one colour after the other, which OpenCV misreads
-        import tifffile
-
-        with tifffile.TiffFile(path) as file:
-            image = np.moveaxis(file.pages[0].asarray(), 0, -1)
+    # One colour after the other, which OpenCV misreads.
+    if tags.get(_PLANAR_CONFIGURATION) == 2 and tags.get(_SAMPLES_PER_PIXEL, 1) > 1:
+        image = _decode_planar(path, picture)
     else:
         # Unchanged: neither cut to 8 bits nor turned by the EXIF orientation.
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -142,11 +142,24 @@ def bootstrap_interval(table, statistic, *, rng, n_resamples=1000, level=0.95):
         [statistic(table.iloc[rng.integers(len(table), size=len(table))]) for _ in range(n_resamples)],
         dtype=float,
     )
-    return _percentiles(values, level)
+    return percentile_interval(values, level)
 
 
-def _percentiles(values, level=0.95):
-    """Return the ends of the middle share of values; not-a-number where none is defined."""
+def percentile_interval(values, level=0.95):
+    """Give the ends of the middle share of what resamples gave.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (N,)
+        Not-a-number where a resample has no score; these are left out.
+    level : float
+        In (0, 1).
+
+    Returns
+    -------
+    low, high : float
+        Not-a-number where no value is defined.
+    """
     values = values[~np.isnan(values)]
     if not values.size:
         return float("nan"), float("nan")
@@ -210,10 +223,9 @@ def summarise_pixels(per_image, *, rng, n_resamples=1000):
     single = pooled(counts)
     summary = {"n": len(counts)}
     for name, value in whole.items():
-        defined = resampled[name][~np.isnan(resampled[name])]
-        low, high = np.quantile(defined, [0.025, 0.975]) if defined.size else (np.nan, np.nan)
+        low, high = percentile_interval(resampled[name])
         mean, n_nan = mean_score(single[name])
-        summary |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+        summary |= {name: float(value), f"{name}_low": low, f"{name}_high": high}
         summary |= {f"{name}_mean": mean, f"{name}_n_nan": n_nan}
     return summary
 
@@ -448,7 +460,7 @@ def bootstrap_gaps(per_image, methods, metric, *, rng, of="any", n_resamples=100
     for earlier in range(len(methods) - 1):
         differences = resampled[earlier + 1] - resampled[earlier]
         gap = whole[earlier + 1] - whole[earlier]
-        gaps.append((float(gap), *_percentiles(differences)))
+        gaps.append((float(gap), *percentile_interval(differences)))
     return gaps
 
 

@@ -221,11 +221,12 @@ def _in_words():
     except MemoryError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        if "bad_alloc" in reason or "allocate" in reason:
-            raise MemoryError(reason) from error
+        # Whole: what matters stands at the end, after the names of templates.
+        reason = " ".join(str(error).split())
+        if "bad_alloc" in reason or "allocate" in reason.lower():
+            raise MemoryError(reason[-200:]) from error
         raise UserError(
-            f"ONNX Runtime can't run the network ({reason}); install bloodcells again."
+            f"ONNX Runtime can't run the network ({reason[:200]}); install bloodcells again."
         ) from error
 
 

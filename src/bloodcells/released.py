@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import colormaps
 from scipy import ndimage as ndi
 
+from bloodcells.checks import check_rgb
 from bloodcells.download import File
 from bloodcells.errors import UserError
 from bloodcells.pip_archive import Archive, fetch_archive
@@ -134,11 +135,7 @@ def preprocess_released(image):
     -----
     The script then scales to [-1, 1]; the network built here does that itself.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise UserError(
-            "`image` must be uint8 of shape (M, N, 3) and not empty, "
-            f"got {image.dtype} of shape {image.shape}."
-        )
+    check_rgb(image)
     lab = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2LAB)
     equalise = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8))
     lab[..., 0] = equalise.apply(np.ascontiguousarray(lab[..., 0]))

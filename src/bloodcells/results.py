@@ -26,7 +26,7 @@ import pandas as pd
 
 from bloodcells import crops, datasets, fields
 from bloodcells.errors import UserError
-from bloodcells.files import clear_leftovers, write_json, write_text
+from bloodcells.files import clear_leftovers, read_json_object, write_json, write_text
 from bloodcells.paths import ROOT, data_dir
 
 RECORD = ROOT / "book" / "results"
@@ -180,8 +180,9 @@ def finish_run(run, *, per_image, metrics, datasets_used):
         The run's folder.
     """
     write_text(run.folder / "per_image.csv", per_image.to_csv(index=False))
-    write_json(run.folder / "metrics.json", _null_nan(metrics))
     write_json(run.folder / "provenance.json", provenance(run, datasets_used))
+    # Last, since a run counts as finished by it.
+    write_json(run.folder / "metrics.json", _null_nan(metrics))
     run.lock.release()
     return run.folder
 
@@ -288,7 +289,7 @@ def promote(run_dir, *, record=RECORD):
     Raises
     ------
     UserError
-        Before anything is copied: if a run isn't finished, was made from a dirty tree or on drawn
+        Before anything is copied: if a run isn't finished, is damaged, was made from a dirty tree or on drawn
         smears, or lacks the prediction of an image of the test split.
     """
     run_dir = Path(run_dir)
@@ -297,21 +298,23 @@ def promote(run_dir, *, record=RECORD):
         raise UserError(
             f"{run_dir} holds no run: expected a folder with config.json, as `bloodcells run` writes."
         )
+    found = []
     for folder in folders:
-        _check_promotable(folder)
-    latest = {}
-    for folder in sorted(folders, key=_when_finished):
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        latest[tuple(config[name] for name in ("chapter", "mode", "arm", "seed"))] = folder
+        try:
+            found.append((*_check_promotable(folder), folder))
+        except UserError:
+            raise
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(
+                f"{folder} is damaged ({error!r}); run the chapter again, or remove it."
+            ) from error
+    latest = {run: folder for _, run, folder in sorted(found)}
     return [_copy_to_record(folder, Path(record)) for folder in sorted(latest.values())]
 
 
-def _when_finished(folder):
-    return json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["finished"]
-
-
 def _check_promotable(folder):
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    """Return when a run was finished, and which it is, or raise."""
+    config = _read_object(folder / "config.json")
     controlled = config.get("controlled", False)
     is_trained = not controlled and "combined" not in config
     needed = set(RECORD_FILES) - (set() if is_trained else {"history.csv"})
@@ -320,7 +323,8 @@ def _check_promotable(folder):
         raise UserError(
             f"{folder} is not finished: it lacks {', '.join(missing)}. Run the chapter again to end it."
         )
-    source = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    source = _read_object(folder / "provenance.json")
+    _read_object(folder / "metrics.json")
     if source["dirty"] or not source["commit"]:
         raise UserError(f"{folder} was made from a tree with uncommitted changes. Commit, then run it again.")
     per_image = pd.read_csv(folder / "per_image.csv", keep_default_na=False, dtype={"image_id": str})
@@ -334,6 +338,14 @@ def _check_promotable(folder):
                 f"{folder} lacks predictions of {len(absent)} test images of {name} ({absent[0]}, ...). "
                 "Run it again with n_test at its full value."
             )
+    return source["finished"], tuple(config[name] for name in ("chapter", "mode", "arm", "seed"))
+
+
+def _read_object(path):
+    try:
+        return read_json_object(path)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it, or run the chapter again.") from error
 
 
 def _test_images(name, config):
@@ -350,7 +362,7 @@ def _test_images(name, config):
 
 
 def _copy_to_record(folder, record):
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = _read_object(folder / "config.json")
     target = record / config["chapter"] / config["mode"] / folder.name
     target.parent.mkdir(parents=True, exist_ok=True)
     stem = folder.name.rsplit("-", 1)[0]
@@ -388,8 +400,8 @@ def load_runs(root):
     for path in [path for one in roots for path in sorted(Path(one).rglob("metrics.json"))]:
         folder = path.parent
         config, arm = _read_config(folder)
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        source = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        metrics = _read_object(path)
+        source = _read_object(folder / "provenance.json")
         run = {k: v for k, v in metrics.items() if k != "datasets"}
         run |= {
             "commit": source["commit"],
@@ -399,12 +411,17 @@ def load_runs(root):
         }
         for dataset, scores in metrics["datasets"].items():
             identity = {"chapter": config["chapter"], "mode": config["mode"], **arm, "dataset": dataset}
-            rows.append(identity | scores | run)
+            rows.append(identity | _nan_null(scores | run))
         table = pd.read_csv(folder / "per_image.csv", keep_default_na=False, dtype={"image_id": str})
         tables.append(table.assign(**arm))
     scores = pd.DataFrame(rows)
     per_image = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     return scores, per_image
+
+
+def _nan_null(scores):
+    """Undo what `_null_nan` did to the scores of a dataset."""
+    return {name: float("nan") if value is None else value for name, value in scores.items()}
 
 
 def load_history(root):
@@ -429,7 +446,7 @@ def load_history(root):
 
 def _read_config(folder):
     """Read a run's configuration, and from it what tells the run from its chapter's others."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = _read_object(folder / "config.json")
     method, target = config["arm"].split("/")
     return config, {"method": method, "target": target, "seed": config["seed"]}
 

@@ -48,12 +48,16 @@ def jitter_stains(image, rng, *, strength):
     Colours become amounts of two dyes and a rest by colour deconvolution ([2]_, as in scikit-image, which
     cuts the few amounts below zero; so even the strength 0 changes some pixels a little).
     """
-    if not 0 <= strength < 1:
-        raise UserError(f"`strength` must be at least 0 and below 1, got {strength!r}.")
+    _check_strength(strength)
     amounts = separate_stains(image, bex_from_rgb)
     factors = 1 + rng.uniform(-strength, strength, 3)
     shifts = 0.1 * rng.uniform(-strength, strength, 3) / _UNIT
     return np.rint(255 * combine_stains(amounts * factors + shifts, rgb_from_bex)).astype(np.uint8)
+
+
+def _check_strength(strength):
+    if not 0 <= strength < 1:
+        raise UserError(f"`strength` must be at least 0 and below 1, got {strength!r}.")
 
 
 class StainedBatches(AugmentedBatches):
@@ -67,9 +71,15 @@ class StainedBatches(AugmentedBatches):
         As in `jitter_stains`.
     **options
         As in `bloodcells.training.AugmentedBatches`.
+
+    Raises
+    ------
+    UserError
+        If the strength is out of range, and as `bloodcells.training.AugmentedBatches` does.
     """
 
     def __init__(self, images, masks, *, strength, **options):
+        _check_strength(strength)
         super().__init__(images, masks, **options)
         self.strength = strength
 

@@ -42,7 +42,8 @@ def find_folder():
     pathlib.Path
         ``$BLOODCELLS_TLEMCEN``, or else the folder "tlemcen" in the cache.
     """
-    return Path(os.environ.get("BLOODCELLS_TLEMCEN") or default_cache() / NAME)
+    given = os.environ.get("BLOODCELLS_TLEMCEN")
+    return Path(given).expanduser() if given else default_cache() / NAME
 
 
 def load_split(split, *, folder=None, limit=None):
@@ -103,7 +104,10 @@ def _read_colours(path):
     if not path.is_file():
         raise DataUnavailableError(f"{path} is missing; expected a line region,red,green,blue a region.")
     try:
-        table = pd.read_csv(path).set_index("region")[["red", "green", "blue"]].astype("uint8")
+        table = pd.read_csv(path).set_index("region")[["red", "green", "blue"]].astype("int64")
+        if not table.isin(range(256)).all(axis=None):
+            raise ValueError("a number that is not 0 to 255")
+        table = table.astype("uint8")
     except (ValueError, KeyError, pd.errors.ParserError) as error:
         raise UserError(f"{path}: expected the columns region, red, green, blue; got {error}.") from error
     if sorted(table.index) != sorted(REGIONS) or table.duplicated().any():

@@ -149,6 +149,8 @@ def build_backbone_unet(
     (None, 40, 48, 1)
     """
     library = _check(encoder, input_shape)
+    if n_classes is not None and n_classes < 2:
+        raise UserError(f"`n_classes` must be None, or at least 2 with the background, got {n_classes!r}.")
     if not (encoder_weights in (None, "imagenet", "hed") or isinstance(encoder_weights, list)):
         raise UserError(
             f'`encoder_weights` must be "imagenet", "hed", a list of arrays or None, got {encoder_weights!r}.'
@@ -350,6 +352,8 @@ def _copy_vgg16(source, unet):
 
 def _set_momentum(model, momentum):
     """Set the momentum of every batch normalisation."""
+    if not 0 <= momentum < 1:
+        raise UserError(f"`batch_norm_momentum` must be at least 0 and below 1, got {momentum!r}.")
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = momentum
