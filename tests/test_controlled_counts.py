@@ -10,6 +10,7 @@ from bloodcells.controlled_counts import (
     LEVELS,
     REFERENCE,
     breaking_points,
+    breaking_table,
     choose_levels,
     count_condition,
     list_conditions,
@@ -110,7 +111,9 @@ def test_summary_by_hand():
     # Of two fields a resample holds both, or one of them twice.
     assert summary["low"].to_numpy() == pytest.approx([-0.05, -0.01, 0.29, -0.01])
     assert summary["high"].to_numpy() == pytest.approx([-0.03, 0.01, 0.31, 0.01])
-    assert summary["f1"].to_numpy() == pytest.approx(16 / 20)
+    # Both fields have the same cells.
+    for name in ("f1", "f1_low", "f1_high"):
+        assert summary[name].to_numpy() == pytest.approx(16 / 20)
     assert (summary["n"] == 2).all()
     # One of the two rows of the reference.
     assert reference_table(summary).to_dict() == {"truth": {"connected components": "0.0 [-1.0, 1.0]"}}
@@ -125,3 +128,31 @@ def test_breaking_points_by_hand():
     points = breaking_points(summary[summary["level"] > 0.5])
     assert points.loc[("blur", "truth"), "ccl"] == 2.0
     assert np.isnan(breaking_points(summary, most=0.6).loc[("blur", "truth"), "ccl"])
+
+
+def test_interval_of_f1_by_hand():
+    """Of two fields a resample holds both, 12 of 20 cells, or one of them twice, 8 or 4 of 10."""
+    table = rows({1.0: 0}).assign(ccl_tp=[8, 4], ccl_fp=[2, 6], ccl_fn=[2, 6])
+    (summary,) = summarise(table, ["blur"], seed=0, methods=("ccl",)).to_dict("records")
+    assert (summary["f1"], summary["f1_low"], summary["f1_high"]) == pytest.approx((0.6, 0.4, 0.8))
+
+
+@pytest.mark.parametrize(
+    ("errors", "text"),
+    [
+        # Intervals reach a hundredth to either side: of 0.12 they leave out 0.105, of 0.11 they hold it.
+        ({1.0: 0, 1.5: 8, 2.0: 12}, "2"),
+        ({1.0: 0, 1.5: 8, 2.0: 11}, "2 ?"),
+        ({1.0: 0, 1.5: 8, 2.0: -11}, "2 ?"),
+        # A level nearer to the reference is borne by a hair.
+        ({1.0: 0, 1.5: 10, 2.0: 12}, "2 ?"),
+        # What comes beyond the level doesn't matter.
+        ({1.0: 0, 1.5: 8, 2.0: 12, 3.0: 10}, "2"),
+        ({1.0: 0, 1.5: 8}, "-"),
+        ({1.0: 0, 1.5: 10}, "- ?"),
+    ],
+)
+def test_levels_in_doubt_are_marked(errors, text):
+    summary = summarise(rows(errors), ["blur"], seed=0, methods=("ccl",))
+    table = breaking_table(summary, most=0.105)
+    assert table.to_dict() == {"ccl": {("blur", "truth"): text}}

@@ -155,7 +155,7 @@ def summarise(table, factors, *, seed, methods=tuple(METHODS)):
         A row for each factor, level, input and method: "n" fields, "error", the relative error of the count
         (n_pred - n_true) / n_true, mean over fields, with its 95 % bootstrap interval over fields, "low" and
         "high"; and "f1" of objects at an intersection over union of 0.5 (circles: centres within half a
-        radius), pooled over fields.
+        radius), pooled over fields, with "f1_low" and "f1_high" likewise.
     """
     rng = np.random.default_rng(seed)
     rows = []
@@ -168,13 +168,21 @@ def summarise(table, factors, *, seed, methods=tuple(METHODS)):
                 low, high = bootstrap(
                     (errors.to_numpy(float),), np.mean, method="percentile", n_resamples=1000, rng=rng
                 ).confidence_interval
-                tp, fp, fn = (group[f"{method}_{part}"].sum() for part in ("tp", "fp", "fn"))
+                cells = group[[f"{method}_{part}" for part in ("tp", "fp", "fn")]].to_numpy()
+                # The same fields for every level and method.
+                drawn = np.random.default_rng(seed).integers(len(cells), size=(1000, len(cells)))
+                f1_low, f1_high = np.quantile(_pooled_f1(cells[drawn]), [0.025, 0.975])
                 rows.append(
                     {"factor": factor, "level": level, "input": name, "method": method, "n": len(group)}
                     | {"error": errors.mean(), "low": low, "high": high}
-                    | {"f1": float(object_scores(tp, fp, fn)["f1"])}
+                    | {"f1": float(_pooled_f1(cells)), "f1_low": f1_low, "f1_high": f1_high}
                 )
     return pd.DataFrame(rows)
+
+
+def _pooled_f1(cells):
+    """Return F1 of counts of shape (..., fields, 3), true positives, false positives and false negatives."""
+    return object_scores(*np.moveaxis(cells.sum(axis=-2), -1, 0))["f1"]
 
 
 def reference_table(summary):
@@ -216,13 +224,42 @@ def breaking_points(summary, *, most=0.1):
         one closest to the reference in the order of `LEVELS`; for a tie the later one. Not-a-number where
         there is none.
     """
+    return _nearest(summary, summary["error"].abs() > most, "level")
+
+
+def breaking_table(summary, *, most=0.1):
+    """Write `breaking_points` as text, and mark those that the fields leave in doubt.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        From `summarise`.
+    most : float
+        As in `breaking_points`.
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        Rows and columns of `breaking_points`; "-" where there is no level. A question mark is added where the
+        interval of the error holds `most` at that level, or at one that is nearer to the reference: other
+        fields might move the level.
+    """
+    is_off = summary["error"].abs() > most
+    points = breaking_points(summary, most=most)
+    text = points.map(lambda level: "-" if np.isnan(level) else f"{level:g}")
+    holds = [((summary["low"] <= limit) & (summary["high"] >= limit)) for limit in (-most, most)]
+    doubtful = _nearest(summary, holds[0] | holds[1], "place")
+    return text.where(~(doubtful <= _nearest(summary, is_off, "place").fillna(np.inf)), text + " ?")
+
+
+def _nearest(summary, chosen, column):
+    """Return a column of the chosen rows nearest to the reference: factors and inputs by methods."""
     places = map(_distance, summary["factor"], summary["level"])
-    table = summary.assign(place=list(places))
-    off = table[table["error"].abs() > most].sort_values("place", kind="stable")
-    first = off.groupby(["factor", "input", "method"])["level"].first().unstack("method")
+    rows = summary.assign(place=list(places))[chosen].sort_values("place", kind="stable")
+    first = rows.groupby(["factor", "input", "method"])[column].first().unstack("method")
     inputs = [name for name in INPUTS if name in set(summary["input"])]
-    rows = pd.MultiIndex.from_product([summary["factor"].unique(), inputs], names=["factor", "input"])
-    return first.reindex(index=rows, columns=summary["method"].unique())
+    index = pd.MultiIndex.from_product([summary["factor"].unique(), inputs], names=["factor", "input"])
+    return first.reindex(index=index, columns=summary["method"].unique()).astype(float)
 
 
 def _distance(factor, level):
