@@ -83,6 +83,22 @@ def test_networks_are_ranked_with_their_costs():
     assert table.columns[4] == "Dice"
 
 
+def test_datasets_of_a_task_stand_side_by_side():
+    rows = [*score_rows("unet", [0.5, 0.7], n=2), *score_rows("unet", [0.6, 0.6], dataset="cellavision", n=1)]
+    rows += score_rows("unet", [0.5, 0.7], dataset="jiangxi+cellavision", n=3)
+    rows += [*score_rows("wcsegnet", [0.8], n=2), *score_rows("wcsegnet_stain", [0.9], n=2)]
+    rows += [*score_rows("unet", [0.1], target="classes"), *score_rows("unet+wcsegnet", [0.9], n=2)]
+    table = reports.dataset_table(pd.DataFrame(rows), "nucleus")
+    assert table.to_dict("index") == {
+        "WCSegNet": {"jiangxi": "0.800", "cellavision": "missing"},
+        "U-Net": {
+            "jiangxi": "0.600 (0.500\u00a0to\u00a00.700)",
+            "cellavision": "0.600 (0.600\u00a0to\u00a00.600)",
+        },
+    }
+    assert list(table.index) == ["WCSegNet", "U-Net"]  # best first
+
+
 def test_encoders_of_the_library_are_of_chapter_4():
     table = reports.network_table(pd.DataFrame(score_rows("unet_resnet18", [0.5])), "nucleus")
     assert table.loc["U-Net on ResNet-18", "chapter"] == 4
@@ -125,6 +141,11 @@ def test_transfer_from_each_dataset_to_each():
     text = reports.transfer_interval_table(scores.assign(score_low=0.25, score_high=0.95), "segnet")
     assert text.loc["bcisc", "bcisc"] == "0.900\u00a0[0.250,\u00a00.950]"
     assert (text == "").to_numpy().sum() == 8
+    # SegNet has learnt from one dataset only.
+    overview = reports.transfer_overview(scores.assign(score_low=0.25, score_high=0.95))
+    assert list(overview.index) == [*(("U-Net", name) for name in table.index), ("SegNet", "bcisc")]
+    assert overview.loc[("SegNet", "bcisc")].tolist() == text.loc["bcisc"].tolist()
+    assert overview.loc[("U-Net", "jiangxi"), "bcisc"] == "0.500\u00a0[0.250,\u00a00.950]"
 
 
 def test_curves_of_colours_hold_the_unchanged_image_too():
@@ -227,6 +248,8 @@ def test_without_runs_the_tables_are_empty():
     assert reports.difference_table(nothing, "classes").empty
     assert reports.transfer_table(nothing, "unet").isna().all(axis=None)
     assert (reports.transfer_interval_table(nothing, "unet") == "").all(axis=None)
+    assert reports.transfer_overview(nothing).empty
+    assert reports.dataset_table(nothing, "nucleus").empty
     assert reports.mean_transfer_table(nothing).empty
     assert reports.colour_curves(nothing).empty
     assert reports.colour_loss_table(reports.colour_curves(nothing), slight={}).empty

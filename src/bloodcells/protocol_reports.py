@@ -163,6 +163,37 @@ def network_table(scores, target):
     )
 
 
+def dataset_table(scores, target):
+    """Lay out what the networks reach at a task on each of its datasets.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As in `network_table`.
+    target : str
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        Indexed by network, in the order of `network_table`, a column for each dataset: the score, mean over
+        seeds with their range, "missing" without runs.
+    """
+    names = network_table(scores, target).index
+    if names.empty:
+        return pd.DataFrame(index=names)
+    runs = scores[(scores["target"] == target) & ~scores["dataset"].str.contains("+", regex=False)]
+    found = {
+        dataset: [
+            mean_with_range(
+                table.loc[table["method"].map(name_network) == name, "score"], space="\N{NO-BREAK SPACE}"
+            )
+            for name in names
+        ]
+        for dataset, table in runs.groupby("dataset", sort=False)
+    }
+    return pd.DataFrame(found, index=names)
+
+
 def _pooled_runs(scores, target):
     """Return the rows of a task's runs that hold the score over all their images."""
     if scores.empty:
@@ -279,6 +310,28 @@ def transfer_interval_table(scores, method):
     )
     text = score.map("{:.3f}".format) + low.map("\u00a0[{:.3f},".format) + high.map("\u00a0{:.3f}]".format)
     return text.where(score.notna(), "")
+
+
+def transfer_overview(scores):
+    """Put the tables of `transfer_interval_table` of all networks below each other.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As in `transfer_table`.
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        Indexed by network and dataset learnt from; rows without any run are left out.
+    """
+    chosen = scores[scores["target"].str.startswith("cell_")] if len(scores) else scores
+    if chosen.empty:
+        return pd.DataFrame(columns=CELL_DATASETS)
+    methods = chosen["method"].unique()
+    tables = {name_network(method): transfer_interval_table(chosen, method) for method in methods}
+    table = pd.concat(tables, names=["network"])
+    return table[(table != "").any(axis=1)]
 
 
 def mean_transfer_table(scores):
