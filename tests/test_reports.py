@@ -125,6 +125,7 @@ def test_the_results_page_folds_away_all_but_the_main_claims(tmp_path):
     for chapter in claims.chapters():
         number = int(chapter[:2])
         part = page.split(f"## Chapter {number}: claims")[1].split("\n## ")[0]
+        assert part.startswith(f"\n\n{{doc}}`/notebooks/{chapter}`\n\n|")
         shown, *folded = part.split("```{dropdown} ")
         n_main = sum(claim.get("headline", False) for claim in claims.load(chapter))
         # A head and a line below it.

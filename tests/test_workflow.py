@@ -2,13 +2,14 @@
 
 import base64
 import fcntl
-import importlib
+import importlib.metadata
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import nbformat
 import numpy as np
@@ -400,8 +401,28 @@ def test_run_times_are_those_of_this_build(workflow, tmp_path):
     table = workflow.stage.run_times(tmp_path, executed)
     recorded, later, never = table.splitlines()[2:]
     assert recorded.startswith("| {doc}`5 </notebooks/05_nasser2025_wcsegnet>` | 1.5 min | workstation |")
-    assert later == "| {doc}`98 </notebooks/98_later>` | not known | none yet |  |  |"
-    assert never == "| {doc}`99 </notebooks/99_later>` | not known | needs none |  |  |"
+    assert later == "| {doc}`98 </notebooks/98_later>` | not known | none yet |  |  |  |  |"
+    assert never == "| {doc}`99 </notebooks/99_later>` | not known | needs none |  |  |  |  |"
+    # Runs, seeds of an arm and the last day, straight from the files.
+    folders = list((ROOT / "book" / "results" / "05_nasser2025_wcsegnet" / "workstation").iterdir())
+    seeds = Counter(folder.name.split("-s")[0] for folder in folders)
+    (n_seeds,) = set(seeds.values())
+    finished = [json.loads((folder / "provenance.json").read_text())["finished"] for folder in folders]
+    _, _, _, n_runs, shown, _, day = recorded.strip("| ").split(" | ")
+    assert (n_runs, shown, day) == (str(len(folders)), str(n_seeds), max(finished)[:10])
+
+
+def test_versions_of_the_record_stand_beside_those_of_the_build(workflow, tmp_path):
+    built = workflow.stage.package_versions(tmp_path)
+    assert built.startswith("- this build: ")
+    assert "record" not in built
+    numpy = importlib.metadata.version("numpy")
+    for folder, version in (("a", numpy), ("b", "1.2.3")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "provenance.json").write_text(json.dumps({"versions": {"numpy": version}}))
+        said = workflow.stage.package_versions(tmp_path).splitlines()[-1]
+        both = " and ".join(sorted({"1.2.3", numpy}))
+        assert said == "- the record: " + ("the same" if folder == "a" else f"numpy {both}, else the same")
 
 
 def test_citation_follows_its_file(workflow, tmp_path):

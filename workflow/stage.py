@@ -310,7 +310,7 @@ def shipped_and_released_table():
 
 
 def run_times(root, executed):
-    """Tabulate how long each chapter took in this build, and what its record took.
+    """Tabulate how long each chapter took in this build, and what its record is and took.
 
     Parameters
     ----------
@@ -325,7 +325,7 @@ def run_times(root, executed):
         Markdown.
     """
     from bloodcells.reports import chapter_link, markdown_table
-    from bloodcells.results import list_records, record_modes
+    from bloodcells.results import RECORD, list_records, record_modes
 
     records = list_records()
     rows = []
@@ -335,29 +335,57 @@ def run_times(root, executed):
         runs = records[(records["chapter"] == chapter) & records["mode"].isin(modes)]
         # A chapter without larger sizes has nothing to record.
         has_sizes = (root / "notebooks" / "params" / f"{chapter}.workstation.yml").exists()
+        n_seeds = runs.groupby(["mode", "arm"])["seed"].nunique()
+        days = [
+            json.loads(path.read_text(encoding="utf-8"))["finished"][:10]
+            for mode in modes
+            for path in (RECORD / chapter / mode).glob("*/provenance.json")
+        ]
         rows.append(
             {
                 "chapter": chapter_link(chapter),
                 "reduced mode, this build": "not known" if seconds is None else f"{seconds / 60:.1f} min",
                 "record": ", ".join(modes) or ("none yet" if has_sizes else "needs none"),
                 "runs": len(runs) or "",
+                "seeds": " to ".join(map(str, sorted({n_seeds.min(), n_seeds.max()}))) if len(runs) else "",
                 "minutes of training": f"{runs['minutes'].sum():.0f}" if len(runs) else "",
+                "last run": max(days, default=""),
             }
         )
     return markdown_table(pd.DataFrame(rows))
 
 
-def package_versions():
-    """List the versions of the packages that decide numbers, those of this build.
+def package_versions(record=None):
+    """List the versions of the packages that decide numbers, those of this build and of the record.
+
+    Parameters
+    ----------
+    record : pathlib.Path, optional
+        By default that of the checkout.
 
     Returns
     -------
     str
         Markdown.
     """
-    from bloodcells.results import versions
+    from bloodcells.results import RECORD, versions
 
-    return ", ".join(f"{name} {version}" for name, version in versions().items()) + "."
+    built = versions()
+    recorded = {}
+    for path in sorted((record or RECORD).rglob("provenance.json")):
+        for name, version in json.loads(path.read_text(encoding="utf-8"))["versions"].items():
+            recorded.setdefault(name, set()).add(version)
+    others = [
+        f"{name} {' and '.join(sorted(found))}"
+        for name, found in recorded.items()
+        if found != {built.get(name)}
+    ]
+    lines = [f"- this build: {', '.join(f'{name} {version}' for name, version in built.items())}"]
+    if recorded:
+        lines.append(
+            f"- the record: {', '.join(others) or 'the same'}" + (", else the same" if others else "")
+        )
+    return "\n".join(lines)
 
 
 def citation(root):

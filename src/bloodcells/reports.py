@@ -308,7 +308,7 @@ def results_page(*, record=RECORD):
         row |= {verdict: counts.get(verdict, 0) for verdict in claims.VERDICTS}
         n_met = (table.loc[is_own, "verdict"] == "reproduced").sum()
         overview.append(row | {"our own, reproduced": f"{n_met} of {is_own.sum()}" if is_own.any() else ""})
-        parts.append(f"## Chapter {int(chapter[:2])}: claims\n")
+        parts.append(f"## Chapter {int(chapter[:2])}: claims\n\n{{doc}}`/notebooks/{chapter}`\n")
         is_main = table["headline"]
         # Not all that is claimed here stands in a paper.
         table = table.rename(columns={"paper": "claimed"})
