@@ -77,7 +77,7 @@ chromium:
 	echo "No Chromium found: trying to install Debian's package."; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
 	{ $$sudo apt-get update -qq && $$sudo apt-get install -y -qq chromium; } >/dev/null 2>&1 \
-	  || echo "!!! NO CHROMIUM: the browser check will be SKIPPED. Install chromium or google-chrome to run it. !!!"
+	  || echo "!!! NO CHROMIUM: the browser check will FAIL. Install chromium or google-chrome, or set BLOODCELLS_NO_BROWSER=1. !!!"
 
 outputs: install
 	$(BIN)/python workflow/store_outputs.py

@@ -21,7 +21,7 @@ def main():
     outlined = smear.image / 255
     for cell in smear.cells.itertuples():
         outlined[smear.edges & (smear.labels == cell.label)] = to_rgb(COLOURS[cell.cell_class])
-    figure, axes = plt.subplots(1, 2, figsize=(11.2, 3.6), dpi=100, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(11.2, 3.6), dpi=150, layout="constrained")
     names = {"rbc": "red cells", "wbc": "white cells", "platelet": "platelets"}
     truth = ", ".join(f"{n} {names[cell_class]}" for cell_class, n in smear.counts.items())
     for axis, picture, title in zip(axes, (smear.image, outlined), ("a drawn smear", truth), strict=True):
