@@ -1,4 +1,4 @@
-"""Run all benchmarks, one after the other, and keep their reports in ``benchmarks/results`` for the book.
+"""Run all benchmarks, one after the other, keep their reports in ``benchmarks/results``, and draw them.
 
 python benchmarks/run_all.py [--only count,scaling] [--rounds 5]
 """
@@ -55,6 +55,11 @@ def main():
         # One that fails must not keep the others from being measured.
         if subprocess.run(command, cwd=HERE.parent, env=environment, check=False).returncode:
             failed.append(name)
+    # In a process of its own, as all that takes memory: this one stays small.
+    measured = [name for name in names if name not in failed]
+    command = [sys.executable, "workflow/speed.py", *measured]
+    if measured and subprocess.run(command, cwd=HERE.parent, check=False).returncode:
+        failed.append("the plots")
     if failed:
         sys.exit(f"failed, see above: {', '.join(failed)}")
 

@@ -2,7 +2,7 @@
 
 A report is a dict that goes into a JSON file:
 
-- "title", "command": str; "rounds": int; "machine": dict, see `describe_machine`; "commit": str.
+- "title", "command": str; "rounds": int; "machine": dict, see `describe_machine`; "commit", "date": str.
   Of the machine "peak_gflops" is there if it was measured, see `measure_peaks`.
 - "labels": dict of str to str, what tables call the figures; the first one is what the sides are compared by.
 - "digits": dict of str to int, digits behind the point.
@@ -229,6 +229,7 @@ def make_report(title, rows, *, rounds, labels, digits, ratio_to="", machine=Non
         "title": title,
         "command": " ".join(["python", *sys.argv]),
         "commit": commit or "not known",
+        "date": time.strftime("%Y-%m-%d"),
         "rounds": rounds,
         "machine": machine or describe_machine(),
         # What no side has was not to be had on this machine.
