@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 import numpy as np
+import psutil
 import pytest
 import rich.progress  # noqa: F401  (imported late, it may lie where an ordinary user can't read)
 
@@ -173,16 +174,30 @@ class Launcher:
         self.start(*arguments)
         return self.wait()
 
-    def kill_when(self, is_time, seconds):
-        """Kill the process some seconds after a condition is met, and make sure that it was at work."""
+    def list_children(self):
+        """Return the processes that the process has started itself."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.pid).children(recursive=True)
+        return []
+
+    def kill_when(self, is_time, seconds, *, children=False):
+        """Kill the process some seconds after a condition is met, and make sure that it was at work.
+
+        With its `children`, of which there must be some, nothing that it began goes on.
+        """
         deadline = time.monotonic() + 600
         while not is_time():
             assert time.monotonic() < deadline, "the moment to kill it never came"
             time.sleep(0.002)
         time.sleep(seconds)
+        others = self.list_children() if children else []
         os.kill(self.pid, signal.SIGKILL)
+        for other in others:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                other.kill()
         status, said = self.wait()
         assert status == -signal.SIGKILL, said
+        assert others or not children
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,6 +44,11 @@ def smears(tmp_path, draw_discs):
     return folder
 
 
+def count_command(smears, out, script=COUNT):
+    command = [sys.executable, "-c", script, "count", smears, "--out", out, "--cells", "rbc"]
+    return [*map(str, command), "--cell-radius", "20"]
+
+
 def start_count(smears, out, *options, limit=None, script=COUNT):
     """Start `bloodcells count` in a process of its own, which can write no file above a limit of bytes."""
 
@@ -50,9 +56,8 @@ def start_count(smears, out, *options, limit=None, script=COUNT):
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    command = [sys.executable, "-c", script, "count", smears, "--out", out, "--cells", "rbc"]
     return subprocess.Popen(
-        [*map(str, command), "--cell-radius", "20", *options],
+        [*count_command(smears, out, script), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -76,8 +81,8 @@ def check_kills(smears, out, n_kills):
     assert process.returncode == 0, words
     expected = read_all(whole)
     rng = np.random.default_rng(0)
-    lines, n_kept = [], 0
-    for number in range(n_kills):
+    lines, n_kept, n_killed, number = [], 0, 0, 0
+    while n_killed < n_kills:
         # Go on with half of them, begin the others anew.
         process = start_count(smears, out, "--resume" if number % 2 else "--overwrite")
         n_lines = int(rng.integers(0, 5))
@@ -87,8 +92,9 @@ def check_kills(smears, out, n_kills):
         time.sleep(rng.uniform(0, 0.06))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        # Only one that goes on may have been quicker.
+        # Only one that goes on may have been quicker; then it was no kill, and another round follows.
         assert process.returncode == -signal.SIGKILL or (process.returncode == 0 and number % 2)
+        n_killed += process.returncode == -signal.SIGKILL
         left = read_all(out) if out.exists() else {}
         # What has its final name is whole; counts.csv may still lack images.
         for name, content in left.items():
@@ -98,6 +104,7 @@ def check_kills(smears, out, n_kills):
         assert lines == expected["counts.csv"].splitlines()[: len(lines)]
         assert len(lines) >= len(before) or not number % 2, "what was counted is lost"
         n_kept += len(lines) > 1
+        number += 1
     assert n_kept, "every kill came before the first result"
     process = start_count(smears, out, "--resume")
     words = process.communicate(timeout=120)
@@ -160,6 +167,39 @@ def test_a_full_disk_is_said_and_keeps_what_was_counted(smears, tmp_path):
     assert len(out.splitlines()) == 6
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*"123456", *TABLES]
     assert len((tmp_path / "out" / "counts.csv").read_text().splitlines()) == 7
+
+
+# Runs a command with a small disk at a folder, which nobody else sees, and lists what is on it in the end.
+ON_SMALL_DISK = """
+disk=$1
+shift
+mount -t tmpfs -o size=400k tmpfs "$disk" || exit
+"$@"
+status=$?
+ls -A "$disk/out" 2>/dev/null
+exit $status
+"""
+
+
+def test_a_disk_without_room_is_said_and_keeps_what_was_counted(smears, tmp_path):
+    """A real disk, of 400 kB, that only the count sees: the picture of the largest image doesn't fit."""
+    noisy = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    Image.fromarray(noisy).save(smears / "7.png")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["unshare", "-rm", "sh", "-c", ON_SMALL_DISK, "sh", str(disk)]
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], check=False).returncode:
+        pytest.skip("THIS SYSTEM lets nobody mount a disk of his own")
+    done = subprocess.run(
+        [*command, *count_command(smears, disk / "out")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        f"bloodcells: error: Can't write to {disk / 'out'} (No space left on device); make room, or choose "
+        "another folder."
+    )
+    # A line for each image that was counted, and then the names.
+    assert done.stdout.splitlines()[6:] == [*"123456", *TABLES]
 
 
 def test_an_output_folder_that_is_read_only_is_said_before_anything_is_counted(ordinary_user):
