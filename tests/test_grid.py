@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
@@ -22,6 +23,7 @@ from PIL import Image
 from bloodcells import count_command, image_io
 from bloodcells.errors import UserError
 from bloodcells.paths import ROOT
+from bloodcells.synthetic import draw_smear
 
 PROFILES = ROOT / "workflow" / "profiles"
 DOUBLE = """
@@ -34,11 +36,13 @@ command, out = sys.argv[1], pathlib.Path(value("--out"))
 with open("calls.jsonl", "a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
 trouble = pathlib.Path("fails-once", out.name.split("-")[0])
+said = None
 if trouble.exists():
-    said = trouble.read_text()
+    said = trouble.read_text() or "Traceback (most recent call last): a fault that passes"
     trouble.unlink()
-    sys.exit(said or "Traceback (most recent call last): a fault that passes")
 if command == "run":
+    if said:
+        sys.exit(said)
     pairs = {sys.argv[i + 1]: sys.argv[i + 2] for i, word in enumerate(sys.argv) if word == "-p"}
     first = int(pairs.get("seed", 0))
     for arm in json.loads(pairs.get("arms", '["counters/rbc"]')):
@@ -54,8 +58,20 @@ if command == "run":
 else:
     images = sys.argv[2 : sys.argv.index("--out")]
     sound = [image for image in images if "broken" not in image]
-    with open(out / "counts.csv", "w") as table:
-        csv.writer(table).writerows([["image", "rbc"], *([image, len(image)] for image in sound)])
+    # As the real one it goes on with what is there, and writes the table after each image.
+    path, rows = out / "counts.csv", []
+    if path.exists() and "--resume" in sys.argv:
+        with path.open() as table:
+            rows = list(csv.reader(table))[1:]
+    missing = [image for image in sound if image not in [row[0] for row in rows]]
+    for image in missing[:1] if said else missing:
+        rows.append([image, len(image)])
+        with path.open("w") as table:
+            csv.writer(table).writerows([["image", "rbc"], *rows])
+        with open("counted.txt", "a") as counted:
+            counted.write(image + "\\n")
+    if said:
+        sys.exit(said)
     sys.exit(len(sound) < len(images))
 """
 
@@ -292,6 +308,59 @@ def test_missing_parts_are_run_once_and_tried_again_when_they_fail(checkout):
     assert calls(checkout) == []
 
 
+def test_fifty_jobs(checkout):
+    """Four at a time, of which a few fail once."""
+    sizes = {"mode": "workstation", "n_seeds": 25, "arms": ["a/x", "b/y"]}
+    (checkout / "notebooks" / "params" / "01_plain.workstation.yml").write_text(yaml.safe_dump(sizes))
+    for name in ("a", "b"):
+        (checkout / "fails-once" / name).touch()
+    words = ["--set-threads", "train_part=1"]
+    snakemake(checkout, "grid", *words, config={"mode": "workstation", "chapters": "01"})
+    outs = [call[call.index("--out") + 1] for call in calls(checkout)]
+    assert len(set(outs)) == 50
+    assert len(outs) >= 52
+    rows = read_table(checkout / "runs" / "grid" / "workstation.csv")
+    expected = {(method, str(seed)) for method in "ab" for seed in range(25)}
+    assert {(row["method"], row["seed"]) for row in rows} == expected
+    assert len(rows) == 50
+
+
+# What the plugin for SLURM calls. `sbatch` keeps its words and refuses, so that the next attempt follows.
+SLURM = {
+    "sbatch": 'printf "%s\\n" "$*" >>"$(dirname "$0")/sbatch.txt"\nexit 1\n',
+    "sacctmgr": "echo my_account\n",
+    **dict.fromkeys(("sacct", "sinfo", "squeue", "scontrol", "sshare", "scancel"), "exit 0\n"),
+}
+
+
+def test_slurm_is_asked_for_one_gpu_a_training_with_memory_and_time(checkout, monkeypatch):
+    pytest.importorskip(
+        "snakemake_executor_plugin_slurm", reason="NOT TESTED: SLURM's plugin isn't installed"
+    )
+    (checkout / "slurm").mkdir()
+    for name, script in SLURM.items():
+        (checkout / "slurm" / name).write_text(f"#!/bin/sh\n{script}")
+        (checkout / "slurm" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{checkout / 'slurm'}{os.pathsep}{os.environ['PATH']}")
+    config = {"mode": "workstation", "chapters": "01,04"}
+    said = snakemake(checkout, "grid", "--retries", "1", config=config, profile="slurm", check=False)
+    kept = checkout / "slurm" / "sbatch.txt"
+    assert kept.exists(), said
+    asked = {}
+    for line in kept.read_text().splitlines():
+        if line.startswith("--parsable"):
+            words = line.split(" --wrap=")[0].split()
+            values = {word: words[words.index(word) + 1] for word in ("-A", "-p", "-t", "--mem", "--comment")}
+            values["gpus"] = [word for word in words if word.startswith("--gpus")]
+            asked.setdefault(values.pop("--comment"), []).append(values)
+    # Four trainings and a chapter that trains nothing, each tried twice, the second time with more memory.
+    assert len(asked) == 5, said
+    for job, attempts in asked.items():
+        gpus = [] if "04_whole" in job else ["--gpus=1"]
+        common = {"-A": "my_account", "-p": "gpu", "-t": "1440", "gpus": gpus}
+        assert attempts == [common | {"--mem": memory} for memory in ("16000", "32000")], job
+
+
 def test_a_cluster_that_takes_any_command_runs_the_whole_grid(checkout):
     # The queue is a shell: each job is a process of its own, which reads the graph anew.
     (checkout / "submit").write_text(
@@ -353,6 +422,42 @@ def test_slides_are_counted_in_chunks_and_those_that_fail_are_listed(checkout):
     make_slides(checkout, "f.png")
     snakemake(checkout, "slides", config=config)
     assert [call[1 : call.index("--out")] for call in calls(checkout)] == [["slides/e.png", "slides/f.png"]]
+
+
+def test_a_chunk_that_was_stopped_goes_on_but_not_with_other_images(checkout):
+    """Each image is counted once; and once more where one of them has changed, though the first was there."""
+    make_slides(checkout, "a.png", "b.png", "c.png")
+    counted = checkout / "counted.txt"
+    for content in (b"", b"changed"):
+        (checkout / "slides" / "b.png").write_bytes(content)
+        (checkout / "fails-once" / "00000").touch()
+        snakemake(checkout, "slides", config={"slides": "slides"})
+        assert len(calls(checkout)) == 2
+        assert counted.read_text().split() == ["slides/a.png", "slides/b.png", "slides/c.png"]
+        counted.unlink()
+        rows = read_table(checkout / "runs" / "slides" / "counts.csv")
+        assert [row["image"] for row in rows] == ["slides/a.png", "slides/b.png", "slides/c.png"]
+
+
+def test_two_slides_are_counted_by_the_real_command(checkout):
+    """Two drawn smears, a job each, by the shipped networks."""
+    (checkout / "slides").mkdir()
+    for name, n_rbc in (("few", 4), ("many", 20)):
+        rng = np.random.default_rng(0)
+        drawn = draw_smear((250, 250), rng=rng, n_rbc=n_rbc, n_wbc=0, n_platelets=0, rbc_radius=18)
+        Image.fromarray(drawn.image).save(checkout / "slides" / f"{name}.png")
+    config = {"slides": "slides", "chunk": 1, "count_options": "--cells rbc --cell-radius 18"}
+    snakemake(checkout, "slides", config=config | {"bloodcells": f"{sys.executable} -m bloodcells"})
+    folder = checkout / "runs" / "slides"
+    rows = read_table(folder / "counts.csv")
+    assert [row["image"] for row in rows] == ["slides/few.png", "slides/many.png"]
+    few, many = (int(row["rbc"]) for row in rows)
+    # How well it counts is no matter here.
+    assert few < many
+    assert many > 10
+    assert read_table(folder / "uncounted.csv") == []
+    for row in rows:
+        assert {"objects.csv", "cells.geojson"} <= {path.name for path in (folder / row["folder"]).iterdir()}
 
 
 def run_out_of_memory(*arguments):

@@ -124,13 +124,16 @@ rule count_chunk:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=240,
+        attempt=lambda wildcards, attempt: attempt,
     message:
         "Counting chunk {wildcards.chunk}"
+    # The first attempt counts anew: what is there may be of other images by the same names. Later ones go on with it.
     # Status 1: some image can't be counted, and no later attempt would change that; but so ends a crash, too, and where
     # the memory was too small the next attempt has more.
     shell:
         "mkdir -p {params.folder:q} && "
-        "{BLOODCELLS} count {params.images:q} --out {params.folder:q} --threads {threads} --overwrite "
+        "if [ {resources.attempt} -eq 1 ]; then rm -f {params.folder:q}/counts.csv; fi && "
+        "{BLOODCELLS} count {params.images:q} --out {params.folder:q} --threads {threads} --resume "
         "{GRID[count_options]} 2> {params.folder:q}.txt || "
         "{{ [ $? -eq 1 ] && ! grep -Eq '^Traceback|too large for the (free memory|memory that is free)' "
         "{params.folder:q}.txt; }}"
