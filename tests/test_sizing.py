@@ -9,6 +9,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
 from bloodcells import sizing
+from bloodcells.paths import ROOT
 
 SMALL = {"epochs": 2, "steps_per_epoch": 5, "batch_size": 4, "image_size": 10, "base_filters": 3}
 
@@ -121,6 +122,14 @@ def test_slides_take_what_the_benchmark_took_for_each_pixel(tmp_path):
     (tmp_path / "count.json").write_text(json.dumps(report))
     row = sizing.slides_table(assume, benchmark=tmp_path / "count.json").splitlines()[2]
     assert row == "| 600 of 4 megapixels | 3.00 | 2 | 1 | 1.0 |"
+
+
+def test_the_page_names_the_chapters_without_a_size():
+    table = sizing.grid_hours()
+    blank = table.loc[table["gigabytes"].isna(), "chapter"]
+    numbers = [str(int(chapter.split("_")[0])) for chapter in blank]
+    text = " ".join((ROOT / "book" / "scale.md").read_text(encoding="utf-8").split())
+    assert f"The records of chapters {', '.join(numbers[:-1])} and {numbers[-1]} don't tell" in text
 
 
 def test_the_book_has_hours_for_every_chapter_with_a_record():
