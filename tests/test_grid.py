@@ -20,7 +20,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
-from bloodcells import count_command, image_io
+from bloodcells import cli, count_command, image_io
 from bloodcells.errors import UserError
 from bloodcells.paths import ROOT
 from bloodcells.synthetic import draw_smear
@@ -460,7 +460,7 @@ def test_two_slides_are_counted_by_the_real_command(checkout):
         assert {"objects.csv", "cells.geojson"} <= {path.name for path in (folder / row["folder"]).iterdir()}
 
 
-def run_out_of_memory(*arguments):
+def run_out_of_memory(*arguments, **options):
     raise MemoryError
 
 
@@ -493,6 +493,18 @@ def test_a_chunk_for_which_memory_was_too_small_is_counted_again(
     groups = [call[1 : call.index("--out")] for call in calls(checkout)]
     assert groups == [["slides/a.png"], ["slides/a.png"], ["slides/b.png"]]
     assert len(read_table(checkout / "runs" / "slides" / "counts.csv")) == 2
+
+
+def test_a_count_that_had_no_memory_at_all_is_tried_again(checkout, monkeypatch, capsys):
+    """In the words of the command line: nothing is counted, so that the next attempt must."""
+    make_slides(checkout, "a.png")
+    monkeypatch.setattr(count_command, "count_files", run_out_of_memory)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["count", str(checkout / "slides" / "a.png"), "--out", str(checkout / "out")])
+    assert caught.value.code == 1
+    (checkout / "fails-once" / "00000").write_text(capsys.readouterr().err)
+    snakemake(checkout, "slides", config={"slides": "slides"})
+    assert len(calls(checkout)) == 2
 
 
 def test_folders_may_have_a_blank_in_their_names(checkout):

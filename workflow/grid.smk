@@ -135,7 +135,7 @@ rule count_chunk:
         "if [ {resources.attempt} -eq 1 ]; then rm -f {params.folder:q}/counts.csv; fi && "
         "{BLOODCELLS} count {params.images:q} --out {params.folder:q} --threads {threads} --resume "
         "{GRID[count_options]} 2> {params.folder:q}.txt || "
-        "{{ [ $? -eq 1 ] && ! grep -Eq '^Traceback|too large for the (free memory|memory that is free)' "
+        "{{ [ $? -eq 1 ] && ! grep -Eq '^Traceback|too (large for the|little) (free memory|memory that is free)' "
         "{params.folder:q}.txt; }}"
 
 
