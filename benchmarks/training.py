@@ -1,19 +1,30 @@
 """Seconds a training step takes: ours, with and without XLA, beside a plain Keras loop on the same network.
 
-All by turns in one process, on drawn images made beforehand; see README.md.
+All by turns in one process, on drawn images made beforehand, but for their memory; see README.md.
 
     python benchmarks/training.py [--networks unet,segnet] [--rounds 5] [--json FILE]
 """
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from side_by_side import by_turns, describe_machine, finish, list_rows, make_report
+from side_by_side import (
+    by_turns,
+    describe_machine,
+    finish,
+    list_rows,
+    make_report,
+    read_memory_mark,
+    spread,
+)
 
 from bloodcells import device, training
 from bloodcells.augment import AffineRanges
@@ -32,6 +43,12 @@ TILES = "tiles"
 def main():
     """Time all sides by turns and print a table."""
     options = parse_options()
+    if options.side:
+        (name,) = options.networks
+        make = make_tiles if name == TILES else make_images
+        time_side(options.side, *make(name, options), options)
+        print(json.dumps(read_memory_mark()))
+        return
     machine = describe_machine()
     rows = []
     for name in options.networks:
@@ -41,7 +58,11 @@ def main():
             for side in (PLAIN, OURS, OURS_XLA)
         }
         group = "DO-U-Net on tiles (chapter 2)" if name == TILES else name_network(name)
-        rows += list_rows(by_turns(sides, options.rounds, memory=True), group=group)
+        measured = by_turns(sides, options.rounds)
+        for side, figures in measured.items():
+            if (megabytes := measure_memory(name, side, options)) is not None:
+                figures["megabytes"] = spread([megabytes])
+        rows += list_rows(measured, group=group)
     report = make_report(
         f"A training step: {options.size} pixels, {options.filters} filters, batches of {options.batch}",
         rows,
@@ -58,6 +79,27 @@ def main():
         machine=machine,
     )
     finish(report, options.json)
+
+
+def measure_memory(name, side, options):
+    """Measure the memory of a training in a process of its own: TensorFlow keeps something of earlier ones.
+
+    Parameters
+    ----------
+    name : str
+        Of the network.
+    side : str
+    options : argparse.Namespace
+
+    Returns
+    -------
+    float or None
+        Megabytes, with those of Python and Keras; None where the system doesn't tell.
+    """
+    command = [sys.executable, __file__, f"--side={side}", f"--networks={name}"]
+    command += [f"--{word}={getattr(options, word)}" for word in ("size", "filters", "batch", "steps")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def parse_options():
@@ -80,6 +122,7 @@ def parse_options():
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{help_} [default: %(default)s]")
     parser.add_argument("--json", metavar="FILE", help="write what was measured")
+    parser.add_argument("--side", help=argparse.SUPPRESS)  # trained once, for its memory
     options = parser.parse_args()
     options.networks = options.networks.split(",")
     for name in ("filters", "batch", "steps", "rounds"):

@@ -527,8 +527,12 @@ def test_a_network_that_waits_for_its_images_is_found_out():
 
 
 def test_training_steps_are_timed_on_all_sides(monkeypatch, tmp_path, capsys):
-    small = ["--size=64", "--filters=2", "--steps=2", "--batch=2"]
-    report = run(monkeypatch, tmp_path / "a.json", "training", *small, "--networks=unet,tiles")
+    training, path = load("training"), tmp_path / "a.json"
+    monkeypatch.setattr(training, "measure_memory", lambda name, side, options: 5.0)
+    small = ["--size=64", "--filters=2", "--steps=2", "--batch=2", "--rounds=1", f"--json={path}"]
+    monkeypatch.setattr(sys, "argv", ["training.py", *small, "--networks=unet,tiles"])
+    training.main()
+    report = json.loads(path.read_text())
     assert [row["side"] for row in report["rows"]] == 2 * ["plain Keras loop", "ours", "ours with XLA"]
     assert [row["group"] for row in report["rows"][::3]] == ["U-Net", "DO-U-Net on tiles (chapter 2)"]
     steps = [row["figures"]["step_s"]["median"] for row in report["rows"]]
@@ -538,7 +542,16 @@ def test_training_steps_are_timed_on_all_sides(monkeypatch, tmp_path, capsys):
         # The second of two batches, and the first.
         assert 0 < figures["waiting"] < 100
         assert 0 < figures["first_wait_s"] < 2 * figures["step_s"]
+        assert figures["megabytes"] == 5
     assert capsys.readouterr().out.splitlines()[-1].split()[-1] == f"{steps[5] / steps[3]:.2f}"
+
+
+def test_memory_of_a_training_is_that_of_a_process_of_its_own():
+    training = load("training")
+    options = argparse.Namespace(size=64, filters=2, batch=2, steps=2)
+    # Python with Keras, not this process and its ballast.
+    ballast = np.ones(10**8)
+    assert 100 < training.measure_memory("unet", training.OURS, options) < ballast.nbytes / 1e6 + 500
 
 
 @pytest.mark.long
