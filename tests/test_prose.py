@@ -12,7 +12,7 @@ import pytest
 
 from bloodcells import chapters, field_reports, protocol_reports, results
 from bloodcells.controlled_counts import LEVELS, summarise
-from bloodcells.count_interval import calibration_table
+from bloodcells.count_interval import calibration_table, read_calibration
 from bloodcells.networks import CELLS, WEIGHTS, Network, read_card
 
 
@@ -124,3 +124,13 @@ def test_chapter_8_intervals():
     table = calibration_table(networks, n_pred=100, coverage=0.9)
     assert table.loc["wbc", ["low", "high", "coverage, %"]].tolist() == [66, 200, 94]
     assert table.loc["rbc", ["low", "high", "coverage, %"]].tolist() == [102, 126, 50]
+    # The fields behind it, and behind both ends.
+    assert says("08", "on most of these fields the count is right")
+    assert says("08", "a single field with two white cells")
+    assert says("08", "three were counted on the one, and one on the other")
+    true, pred = read_calibration(networks["wbc"], cards["wbc"]["counting"]["method"])
+    assert (true == pred).mean() > 0.5
+    ratios = true / pred
+    for end, counted in ((ratios.argmin(), 3), (ratios.argmax(), 1)):
+        assert (true[end], pred[end]) == (2, counted)
+        assert (ratios == ratios[end]).sum() == 1
