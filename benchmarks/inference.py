@@ -11,8 +11,6 @@ import functools
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -25,6 +23,7 @@ from side_by_side import (
     finish,
     list_rows,
     make_report,
+    measure_memory_alone,
     measure_peaks,
     read_memory_mark,
     spread,
@@ -118,9 +117,9 @@ def measure_memory(side, options):
     float or None
         Megabytes, with those of Python and Keras; None where the system doesn't tell.
     """
-    command = [sys.executable, __file__, f"--side={side}", f"--rows={options.rows}", f"--tile={options.tile}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return measure_memory_alone(
+        __file__, f"--side={side}", f"--rows={options.rows}", f"--tile={options.tile}"
+    )
 
 
 def list_sides(options):

@@ -94,6 +94,26 @@ def read_memory_mark():
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), None)
 
 
+def measure_memory_alone(script, *options):
+    """Run a script in a process of its own that prints the highest memory it had, as its last line.
+
+    Parameters
+    ----------
+    script : path-like
+        Of Python; prints what `read_memory_mark` returns.
+    *options : str
+        Of the script.
+
+    Returns
+    -------
+    float or None
+        Megabytes, with those of Python and its libraries; None where the system doesn't tell.
+    """
+    command = [sys.executable, str(script), *options]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def by_turns(sides, rounds, *, memory=False, show=print):
     """Call all sides in turn, round after round, so that a slow spell of the machine hits all of them.
 

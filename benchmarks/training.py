@@ -8,8 +8,6 @@ All by turns in one process, on drawn images made beforehand, but for their memo
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -22,6 +20,7 @@ from side_by_side import (
     finish,
     list_rows,
     make_report,
+    measure_memory_alone,
     read_memory_mark,
     spread,
 )
@@ -96,10 +95,8 @@ def measure_memory(name, side, options):
     float or None
         Megabytes, with those of Python and Keras; None where the system doesn't tell.
     """
-    command = [sys.executable, __file__, f"--side={side}", f"--networks={name}"]
-    command += [f"--{word}={getattr(options, word)}" for word in ("size", "filters", "batch", "steps")]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    sizes = [f"--{word}={getattr(options, word)}" for word in ("size", "filters", "batch", "steps")]
+    return measure_memory_alone(__file__, f"--side={side}", f"--networks={name}", *sizes)
 
 
 def parse_options():
