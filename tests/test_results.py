@@ -223,7 +223,7 @@ def score_again(config, per_image):
     if config["chapter"].startswith("05"):
         return metrics.score_datasets(per_image, config["cell_types"], seed=seed)
     if config["chapter"].startswith("07"):
-        return protocol_reports.score_task(per_image[per_image["change"] == ""], target, seed=seed)
+        return protocol_reports.score_task(per_image[per_image["change"].isna()], target, seed=seed)
     if target != "types":
         return backbone_reports.score_binary(per_image, seed=seed)
     tables = per_image.groupby("dataset")
@@ -249,7 +249,9 @@ def test_the_committed_record_is_what_its_images_say(folder):
     """Every committed metrics.json can be computed again from the per-image counts beside it."""
     stored = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["datasets"]
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    per_image = pd.read_csv(folder / "per_image.csv", keep_default_na=False, dtype={"image_id": str})
+    # Only what is empty is no number: "none" is a name.
+    options = {"keep_default_na": False, "na_values": [""], "dtype": {"image_id": str}}
+    per_image = pd.read_csv(folder / "per_image.csv", **options)
     again = score_again(config, per_image)["datasets"]
     assert set(again) == set(stored)
     for dataset, scores in again.items():
