@@ -286,7 +286,7 @@ def test_load_selects_a_chapter(tmp_path):
 
 def test_load_refuses_damaged_claims(tmp_path):
     with pytest.raises(UserError, match="'v' occurs twice"):
-        claims.load(path=write(tmp_path, VALUE, VALUE))
+        claims.load(path=write(tmp_path, VALUE, dict(VALUE)))
     with pytest.raises(UserError, match="check the fields tolerance"):
         claims.load(path=write(tmp_path, {k: v for k, v in VALUE.items() if k != "tolerance"}))
     with pytest.raises(UserError, match="kind 'guess'; expected value, bound"):

@@ -270,8 +270,8 @@ def test_a_count_goes_on_with_the_same_images_only(call, smears, tmp_path):
 
 def test_a_replacement_of_which_nothing_can_be_counted_leaves_no_old_counts(call, smears, tmp_path):
     assert call(smears)[0] == 0
-    for path in smears.iterdir():
-        path.write_bytes(b"no image")
+    for name in ("a.TIF", "b.png"):
+        (smears / name).write_bytes(b"no image")
     status, out, err = call(smears, "--overwrite")
     assert (status, out, err.count("is no JPEG, PNG, BMP or TIFF image")) == (1, "", 2)
     assert len((tmp_path / "counts" / "counts.csv").read_text().splitlines()) == 1
