@@ -85,9 +85,9 @@ def test_out_of_range_by_hand():
     usual = {"cell_radius": 10.0, "edge_width": 0.1, "noise": 0.1, "cells_a": 6.0}
     assert check_quality(usual, ranges) == {}
     assert (
-        check_quality({"cell_radius": 80.0, "edge_width": 2.25, "noise": 2.0, "cells_a": -6.0}, ranges) == {}
+        check_quality({"cell_radius": 80.0, "edge_width": 2.0, "noise": 2.0, "cells_a": -6.0}, ranges) == {}
     )
-    found = check_quality({"cell_radius": 9.9, "edge_width": 2.3, "noise": 2.1, "cells_a": -6.1}, ranges)
+    found = check_quality({"cell_radius": 9.9, "edge_width": 2.01, "noise": 2.1, "cells_a": -6.1}, ranges)
     assert list(found) == ["cell_radius", "edge_width", "noise", "cells_a"]
     assert "9.9, usual are 20 to 40" in found["cell_radius"]
     assert set(check_quality(usual | {"cell_radius": 80.1}, ranges)) == {"cell_radius"}
@@ -102,10 +102,11 @@ def test_noise_that_breaks_the_counts_of_chapter_6_is_named():
     assert "noise" in spoilt
 
 
-def test_blur_that_breaks_the_counts_of_chapter_6_is_named():
+@pytest.mark.parametrize("seed", range(4))
+def test_blur_that_breaks_the_counts_of_chapter_6_is_named(seed):
     """At a blur of 4 pixels they hold, at 6 F1 is below 0.9 for three of the four methods."""
     sharp, spoilt = (
-        check_quality(measure_quality(draw_condition(c, (300, 300), seed=0).image, cell_radius=18.0))
+        check_quality(measure_quality(draw_condition(c, (384, 512), seed=seed).image, cell_radius=18.0))
         for c in (Condition(blur=4.0), Condition(blur=6.0))
     )
     assert "edge_width" not in sharp
