@@ -357,9 +357,13 @@ def test_pictures_are_sharp_on_dense_screens(open_page, path):
     assert [(source, ratio) for source, ratio in ratios if ratio <= 1.9] == []
 
 
+# Colours don't depend on the width.
 @pytest.mark.browser
-@on_both_screens
-@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("mode", "viewport"),
+    [("light", DESKTOP), ("dark", DESKTOP), ("light", PHONE)],
+    ids=["light-desktop", "dark-desktop", "light-phone"],
+)
 @pytest.mark.parametrize("path", PAGES)
 def test_page_is_accessible(open_page, path, mode, viewport):
     from axe_playwright_python.sync_playwright import Axe
