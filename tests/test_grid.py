@@ -244,8 +244,8 @@ def test_a_training_goes_stale_by_its_sizes_and_not_by_the_record(workflow, chec
 
 
 def snakemake(checkout, *words, config, profile="local", check=True):
-    """Run the graph as a reader does, with the stand-in, and return what was said."""
-    settings = config | {"bloodcells": f"{sys.executable} double.py"}
+    """Run the graph as a reader does, with the stand-in if not told otherwise, and return what was said."""
+    settings = {"bloodcells": f"{sys.executable} double.py"} | config
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", *words]
     if profile:
         command += ["--profile", f"workflow/profiles/{profile}", "--cores", "4", "--resources", "gpu=4"]
@@ -343,7 +343,8 @@ def test_slurm_is_asked_for_one_gpu_a_training_with_memory_and_time(checkout, mo
         (checkout / "slurm" / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{checkout / 'slurm'}{os.pathsep}{os.environ['PATH']}")
     config = {"mode": "workstation", "chapters": "01,04"}
-    said = snakemake(checkout, "grid", "--retries", "1", config=config, profile="slurm", check=False)
+    words = ["--retries", "1", "--slurm-init-seconds-before-status-checks", "1"]
+    said = snakemake(checkout, "grid", *words, config=config, profile="slurm", check=False)
     kept = checkout / "slurm" / "sbatch.txt"
     assert kept.exists(), said
     asked = {}
