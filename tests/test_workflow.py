@@ -410,6 +410,12 @@ def test_run_times_are_those_of_this_build(workflow, tmp_path):
     finished = [json.loads((folder / "provenance.json").read_text())["finished"] for folder in folders]
     _, _, _, n_runs, shown, _, day = recorded.strip("| ").split(" | ")
     assert (n_runs, shown, day) == (str(len(folders)), str(n_seeds), max(finished)[:10])
+    # The runs of chapter 2 are of several days.
+    paths = (ROOT / "book" / "results" / "02_gharbi2023_dounet").glob("*/*/provenance.json")
+    days = {json.loads(path.read_text())["finished"][:10] for path in paths}
+    assert len(days) > 1
+    table = workflow.stage.run_times(tmp_path, {"02_gharbi2023_dounet": path})
+    assert table.strip().endswith(f"| {max(days)} |")
 
 
 def test_versions_of_the_record_stand_beside_those_of_the_build(workflow, tmp_path):
