@@ -34,13 +34,31 @@ class EvenShares(keras.distribution.DataParallel):
         UserError
             If the number of images is no multiple of the number of devices.
         """
-        n_images, n_devices = data_shape[0], self.num_model_replicas
-        if n_images % n_devices:
-            raise UserError(
-                f"A batch of {n_images} images can't be shared evenly by {n_devices} devices; "
-                f"give a `batch_size` that is a multiple of {n_devices}."
-            )
+        _check_shares(data_shape[0], self.num_model_replicas)
         return super().get_data_layout(data_shape)
+
+
+def check_batch_size(batch_size):
+    """Refuse batches that can't be shared evenly, before threads begin to make them.
+
+    Parameters
+    ----------
+    batch_size : int
+
+    Raises
+    ------
+    UserError
+        If it is no multiple of the number of devices.
+    """
+    _check_shares(batch_size, count_devices())
+
+
+def _check_shares(n_images, n_devices):
+    if n_images % n_devices:
+        raise UserError(
+            f"A batch of {n_images} images can't be shared evenly by {n_devices} devices; "
+            f"give a `batch_size` that is a multiple of {n_devices}."
+        )
 
 
 def spread(n_devices):

@@ -143,7 +143,8 @@ def hold_folder(folder):
         raise  # whoever reads our output is gone; the disk is well
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.filename not in (None, str(folder)):
+        # Not a file that was to be made: its name is made up, or says no more than the folder's.
+        if error.filename not in (None, str(folder)) and os.path.exists(error.filename):
             reason = f"{error.filename}: {reason}"
         raise UserError(
             f"Can't write to {folder} ({reason}); make room, or choose another folder."

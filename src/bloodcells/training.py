@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from bloodcells.augment import AffineRanges, apply_affine, random_affine
+from bloodcells.distribution import check_batch_size
 from bloodcells.errors import UserError
 from bloodcells.files import hold_folder, read_json_object, write_json, write_text
 from bloodcells.weights_io import load_weights, save_weights
@@ -176,6 +177,9 @@ def train(
     """
     if epochs < 1:
         raise UserError(f"`epochs` must be at least 1, got {epochs}.")
+    if hasattr(batches, "batch_size"):
+        # Keras would find out with its threads running, and these can end the process badly.
+        check_batch_size(batches.batch_size)
     if validation is not None:
         images, masks = validation
         # Where whole images have classes there are no masks to check.
