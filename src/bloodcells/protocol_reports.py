@@ -6,7 +6,7 @@ import pandas as pd
 from bloodcells.colours import PROPERTIES, ColourChange
 from bloodcells.datasets import CELL_DATASETS
 from bloodcells.errors import UserError
-from bloodcells.metrics import bootstrap_gaps, mean_defined, pixel_scores
+from bloodcells.metrics import bootstrap_gaps, mean_defined, percentile_interval, pixel_scores
 from bloodcells.models.catalogue import NETWORKS, name_network
 from bloodcells.number_text import mean_with_range, with_sign
 from bloodcells.protocol import class_names
@@ -93,12 +93,12 @@ def score_task(per_image, target, *, seed, n_resamples=1000):
         counts = _stack(table, target)
         drawn = np.random.default_rng(seed).integers(len(counts), size=(n_resamples, len(counts)))
         resampled = _score(counts[drawn].sum(axis=1), target)
-        low, high = np.nanquantile(resampled, [0.025, 0.975])
+        low, high = percentile_interval(resampled)
         found[name] = {
             "n": len(counts),
             "score": float(_score(counts.sum(axis=0), target)),
-            "score_low": float(low),
-            "score_high": float(high),
+            "score_low": low,
+            "score_high": high,
         }
     return {"datasets": found}
 
