@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from side_by_side import (
+    add_memory,
     by_turns,
     describe_machine,
     finish,
@@ -26,7 +27,6 @@ from side_by_side import (
     measure_memory_alone,
     measure_peaks,
     read_memory_mark,
-    spread,
 )
 
 from bloodcells.models.dounet import MARGIN, build_dounet
@@ -74,9 +74,7 @@ def main():
         # Once before anything is timed: the first call traces, compiles and allocates.
         predict_tiled(get_network(), image, output_size=tile, margin=MARGIN, batch_size=batch)
     measured = by_turns({side: lambda side=side: run(side) for side in sides}, options.rounds)
-    for side, figures in measured.items():
-        if (megabytes := measure_memory(side, options)) is not None:
-            figures["megabytes"] = spread([megabytes])
+    add_memory(measured, lambda side: measure_memory(side, options))
     report = make_report(
         f"A DO-U-Net of {FILTERS} filters over {image.shape[1]} x {image.shape[0]} pixels",
         list_rows(measured, notes={side: f"{gflop:.0f} GFLOP" for side, gflop in work.items()}),

@@ -114,6 +114,21 @@ def measure_memory_alone(script, *options):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def add_memory(measured, measure):
+    """Add to each side the memory that it takes in a process of its own, where the system tells.
+
+    Parameters
+    ----------
+    measured : dict of str to dict of str to dict
+        From `by_turns`; each side gets "megabytes".
+    measure : callable
+        Takes the side; returns what `measure_memory_alone` does.
+    """
+    for side, figures in measured.items():
+        if (megabytes := measure(side)) is not None:
+            figures["megabytes"] = spread([megabytes])
+
+
 def by_turns(sides, rounds, *, memory=False, show=print):
     """Call all sides in turn, round after round, so that a slow spell of the machine hits all of them.
 

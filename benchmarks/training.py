@@ -15,6 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from side_by_side import (
+    add_memory,
     by_turns,
     describe_machine,
     finish,
@@ -22,7 +23,6 @@ from side_by_side import (
     make_report,
     measure_memory_alone,
     read_memory_mark,
-    spread,
 )
 
 from bloodcells import device, training
@@ -58,9 +58,7 @@ def main():
         }
         group = "DO-U-Net on tiles (chapter 2)" if name == TILES else name_network(name)
         measured = by_turns(sides, options.rounds)
-        for side, figures in measured.items():
-            if (megabytes := measure_memory(name, side, options)) is not None:
-                figures["megabytes"] = spread([megabytes])
+        add_memory(measured, lambda side, name=name: measure_memory(name, side, options))
         rows += list_rows(measured, group=group)
     report = make_report(
         f"A training step: {options.size} pixels, {options.filters} filters, batches of {options.batch}",
