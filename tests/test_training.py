@@ -111,8 +111,9 @@ def test_the_loss_falls_and_the_best_weights_are_kept():
     )
 
 
+@pytest.mark.parametrize("is_slow", [False, True], ids=["quick to save", "slow to save"])
 @pytest.mark.parametrize("inverted", [False, True], ids=["the last is best", "the first is best"])
-def test_a_continued_run_is_the_same_as_one_never_stopped(tmp_path, inverted):
+def test_a_continued_run_is_the_same_as_one_never_stopped(tmp_path, inverted, is_slow):
     """With masks inverted for validation, what is learned makes it worse: the first epoch stays best."""
     images, masks = squares(4, seed=1)
     validation = images, 1 - masks if inverted else masks
@@ -129,14 +130,56 @@ def test_a_continued_run_is_the_same_as_one_never_stopped(tmp_path, inverted):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training._Epochs, "on_train_batch_end", fail_in_third_epoch)
+        if is_slow:
+            patch.setattr(training._Store, "is_due", lambda store: False)
         with pytest.raises(KilledError):
             fit(tmp_path / "parts", epochs=4, validation=validation)
-    assert len(pd.read_csv(tmp_path / "parts" / "history.csv")) == 2
+    # The best epoch is saved at any rate: its weights are nowhere else.
+    n_saved = 1 if is_slow and inverted else 2
+    assert len(pd.read_csv(tmp_path / "parts" / "history.csv")) == n_saved
 
     model, history = fit(tmp_path / "parts", epochs=4, validation=validation)
     pd.testing.assert_frame_equal(history.drop(columns="seconds"), whole.drop(columns="seconds"))
     for a, b in zip(model.get_weights(), whole_model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_where_saving_takes_longer_than_a_second_it_takes_a_tenth_of_the_time(tmp_path, monkeypatch):
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self):
+            return self.now
+
+    clock, saved = Clock(), []
+    begin, save = training._Epochs.on_epoch_begin, training.save_weights
+
+    def last_8_seconds(self, epoch, logs=None):
+        begin(self, epoch, logs)
+        clock.now += 8
+
+    def take_2_seconds(model, *paths, note):
+        save(model, *paths, note=note)
+        clock.now += 2
+        saved.append(paths[-1].name)
+
+    monkeypatch.setattr(training, "time", clock)
+    monkeypatch.setattr(training._Epochs, "on_epoch_begin", last_8_seconds)
+    monkeypatch.setattr(training, "save_weights", take_2_seconds)
+    keras.utils.set_random_seed(0)
+    model = tiny_network()
+    options = {"optimizer": keras.optimizers.Adam(0.01), "seed": 0, "run_dir": tmp_path, "progress": False}
+    history = training.train(model, batches(), epochs=6, **options)
+    # The first ends at 10 s; 18 s later ends the third after it; the last is saved at any rate.
+    assert saved == [f"checkpoint-{n:05d}.weights.h5" for n in (1, 4, 6)]
+    assert list(history["seconds"]) == [8] * 6
+    assert len(pd.read_csv(tmp_path / "history.csv")) == 6
+
+
+@pytest.mark.parametrize(("n_cores", "n_workers"), [(1, 1), (2, 1), (4, 3), (64, 4)])
+def test_one_core_is_left_to_the_training_loop(monkeypatch, n_cores, n_workers):
+    monkeypatch.setattr(training, "count_threads", lambda: n_cores)
+    assert training.count_workers() == n_workers
 
 
 SCRIPT = """

@@ -96,7 +96,7 @@ def describe_device():
         import torch
 
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    name = f"GPU ({name})" if name else f"CPU ({_processor()}, {_n_threads()} threads)"
+    name = f"GPU ({name})" if name else f"CPU ({_processor()}, {count_threads()} threads)"
     return name if count_devices() == 1 else f"{count_devices()} x {name}"
 
 
@@ -116,5 +116,11 @@ def _processor():
         return platform.machine()
 
 
-def _n_threads():
+def count_threads():
+    """Return the threads that this process may run at once.
+
+    Returns
+    -------
+    int
+    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

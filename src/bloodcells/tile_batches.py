@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from bloodcells.errors import UserError
+from bloodcells.training import count_workers
 
 _ATTEMPTS = 8
 
@@ -64,8 +65,8 @@ class TileBatches(keras.utils.PyDataset):
         Context that it sees on each side, pixels.
     ranges : TileRanges
     batch_size, steps_per_epoch, seed : int
-    workers : int
-        Threads that prepare batches while the network trains.
+    workers : int, optional
+        Threads that prepare batches while the network trains. Default: `bloodcells.training.count_workers`.
     """
 
     def __init__(
@@ -79,9 +80,9 @@ class TileBatches(keras.utils.PyDataset):
         batch_size,
         steps_per_epoch,
         seed,
-        workers=1,
+        workers=None,
     ):
-        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
+        super().__init__(workers=workers or count_workers(), use_multiprocessing=False, max_queue_size=8)
         _check(images, targets)
         if min(batch_size, steps_per_epoch, output_size) < 1 or margin < 0:
             raise UserError(

@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from bloodcells.augment import AffineRanges, apply_affine, random_affine
+from bloodcells.device import count_threads
 from bloodcells.distribution import check_batch_size
 from bloodcells.errors import UserError
 from bloodcells.files import hold_folder, read_json_object, write_json, write_text
@@ -22,6 +23,18 @@ from bloodcells.weights_io import load_weights, save_weights
 
 BEST_WEIGHTS = "best.weights.h5"
 HISTORY = "history.csv"
+
+
+def count_workers():
+    """Return how many threads prepare a training's batches.
+
+    Returns
+    -------
+    int
+        One less than the cores that this process may use, as the training loop has one; from 1 to 4. More of
+        them would stand in each other's and the loop's way, since Python runs one thread at a time.
+    """
+    return min(max(count_threads() - 1, 1), 4)
 
 
 class AugmentedBatches(keras.utils.PyDataset):
@@ -38,8 +51,8 @@ class AugmentedBatches(keras.utils.PyDataset):
     seed : int
     brightness : float
         Share, in [0, 1), by which an image may become darker or brighter.
-    workers : int
-        Threads that prepare batches while the network trains.
+    workers : int, optional
+        Threads that prepare batches while the network trains. Default: `count_workers`, at least 2.
 
     Notes
     -----
@@ -48,8 +61,9 @@ class AugmentedBatches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, images, masks, *, ranges, batch_size, steps_per_epoch, seed, brightness=0.0, workers=2
+        self, images, masks, *, ranges, batch_size, steps_per_epoch, seed, brightness=0.0, workers=None
     ):
+        workers = workers or max(count_workers(), 2)
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
         _check_images_and_masks(images, masks)
         if batch_size < 1 or steps_per_epoch < 1:
@@ -155,7 +169,9 @@ def train(
     run_dir : path-like, optional
         Folder for the checkpoint, the best weights and ``history.csv``. When it holds the checkpoint
         of the same training, training goes on from there; of another one, or a damaged one, `UserError`.
-        So it is when the folder can't be written, or another process trains in it.
+        So it is when the folder can't be written, or another process trains in it. The checkpoint is written
+        after each epoch; where writing takes longer than a second, after as many as keep it under a tenth of
+        the time, after the last one, and whenever the validation loss has a new lowest value.
     jit_compile : bool or "auto"
         Whether the backend's compiler fuses the training step; ``"auto"`` leaves it to Keras.
     progress : bool
@@ -314,15 +330,19 @@ class _Epochs(keras.callbacks.Callback):
                 )
         row["seconds"] = time.perf_counter() - self.started
         self.rows.append(row)
-        improved = self.best.update(row.get("val_loss"))
+        val_loss = row.get("val_loss")
+        improved = self.best.update(val_loss)
         # The batches of the next epoch are requested only after this callback.
         self.batches.epoch = epoch + 1
         self._reseed(self.model, epoch + 1)
-        if self.store:
+        stuck = _is_stuck(self.rows, self.patience)
+        # Of validation's best epoch nothing else is kept; without validation the next checkpoint is as good.
+        must_save = (improved and val_loss is not None) or stuck or len(self.rows) == self.params["epochs"]
+        if self.store and (must_save or self.store.is_due()):
             self.store.save(self.model, self.rows, improved=improved)
         losses = {name: f"{row[name]:.3f}" for name in ("loss", "val_loss") if name in row}
         self.bar.set_postfix(epoch=epoch + 1, **losses)
-        if _is_stuck(self.rows, self.patience):
+        if stuck:
             self.model.stop_training = True
 
 
@@ -338,6 +358,11 @@ class _Store:
         self.folder = Path(run_dir)
         self.fingerprint = fingerprint
         self._cure = f"remove {self.folder} to train again from the start"
+        self._ended = self._cost = 0.0  # of the last save: when, on the clock, and its seconds
+
+    def is_due(self):
+        """Whether to save again: where a GPU has epochs shorter than the disk needs, not after each."""
+        return self._cost < 1 or time.perf_counter() - self._ended >= 9 * self._cost
 
     def _checkpoints(self):
         return sorted(self.folder.glob("checkpoint-*.weights.h5"))
@@ -375,6 +400,7 @@ class _Store:
         return pd.read_csv(io.StringIO(text)).to_dict("records"), best
 
     def save(self, model, rows, *, improved):
+        began = time.perf_counter()
         history = pd.DataFrame(rows).to_csv(index=False)
         write_text(self.folder / HISTORY, history)
         old = self._checkpoints()
@@ -384,6 +410,8 @@ class _Store:
         save_weights(model, *paths, note=_hash_text(history))
         for path in old:
             path.unlink()
+        self._ended = time.perf_counter()
+        self._cost = self._ended - began
 
 
 def _hash_text(text):
