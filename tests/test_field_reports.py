@@ -65,6 +65,32 @@ def test_no_run_gives_an_empty_table(function):
     assert function(pd.DataFrame()).empty
 
 
+def test_two_sizes_side_by_side(scores):
+    """White cells have no outlines, and platelets only one of the sizes."""
+    white = scores.assign(target="wbc", method="dounet", tree_f1=np.nan)
+    platelets = scores.assign(target="plt", method="dounet")
+    small = pd.concat(
+        [scores, white, platelets, scores.assign(dataset="all-idb1/counted", tree_accuracy=0.1)]
+    )
+    large = pd.concat([white.assign(tree_accuracy=share) for share in (0.92, 0.8, 0.89)])
+    table = field_reports.size_table({"workstation": small, "full": pd.concat([large, scores])})
+    assert table.index.tolist() == [
+        ("rbc", "DO-U-Net, model B", "workstation"),
+        ("rbc", "DO-U-Net, model B", "full"),
+        ("wbc", "U-Net (single output)", "workstation"),
+        ("wbc", "U-Net (single output)", "full"),
+    ]
+    assert table.loc[("rbc", "DO-U-Net, model B", "workstation")].tolist() == [1, "0.970", "0.812", "90.0"]
+    # (0.92 + 0.8 + 0.89) / 3 = 0.87
+    full = table.loc[("wbc", "U-Net (single output)", "full")].tolist()
+    assert full == [3, "0.970 (0.970 to\u00a00.970)", "", "87.0 (80.0 to\u00a092.0)"]
+
+
+def test_two_sizes_of_which_one_was_not_run(scores):
+    assert field_reports.size_table({"workstation": scores, "full": pd.DataFrame()}).empty
+    assert field_reports.size_table({}).empty
+
+
 def test_published_counts_beside_ours():
     per_image = pd.DataFrame(
         {

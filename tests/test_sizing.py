@@ -54,6 +54,15 @@ def test_networks_with_a_width_of_their_own_take_no_notice_of_the_filters():
     assert schooling == 4 * sizing.training_work(values, "resnet18_ce/nucleus", n_images=1)
 
 
+def test_tiles_of_one_size_take_no_notice_of_the_image_size():
+    values = SMALL | {"segnet_filters": 2}
+    for arm, factor in {"segnet/cell": 1, "dounet/cell": 4}.items():
+        before, after = (
+            sizing.training_work(v, arm, n_images=1) for v in (values, values | {"image_size": 20})
+        )
+        assert after == factor * before
+
+
 @pytest.fixture
 def chapter(tmp_path):
     """Make a chapter whose full mode has 3 times the epochs, twice the filters, two arms and 3 seeds."""
@@ -137,3 +146,26 @@ def test_the_book_has_hours_for_every_chapter_with_a_record():
     assert (
         table.loc[table["n_measured"] > 0, "hours"] > table.loc[table["n_measured"] > 0, "measured"]
     ).all()
+
+
+def test_a_gpu_is_held_against_the_cores_that_trained_the_same_arm(chapter):
+    """The arm took 1800 s in the mean; three times the epochs and twice the filters are 12 times as much."""
+    assert sizing.gpu_speedups(**chapter).empty
+    assert "No training" in sizing.gpu_text(**chapter)
+    devices = {"a-s0": ("GPU (Some Card)", 540.0), "a-s1": ("GPU (Some Card)", 216.0), "a-s2": ("CPU", 9.0)}
+    for name, (device, seconds) in [*devices.items(), ("b-s0", ("GPU (Some Card)", 1.0))]:
+        run = chapter["record"] / "01_measured" / "full" / name
+        run.mkdir(parents=True)
+        arm, seed = name.split("-s")
+        (run / "config.json").write_text(json.dumps({"arm": f"{arm}/cell", "seed": int(seed)}))
+        (run / "metrics.json").write_text(json.dumps({"train_s": seconds}))
+        (run / "provenance.json").write_text(json.dumps({"device": device}))
+    found = sizing.gpu_speedups(**chapter)
+    assert found["arm"].tolist() == ["a/cell", "a/cell"]  # of the other the record has nothing
+    assert found["expected"].tolist() == [12 * 1800] * 2
+    assert found["speedup"].tolist() == [40, 100]
+    text = sizing.gpu_text(**chapter)
+    assert "2 trainings" in text
+    assert "GPU (Some Card)." in text
+    assert "40 to 100 times" in text
+    assert "at least 70 times" in text

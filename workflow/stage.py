@@ -453,6 +453,7 @@ def blocks_for(root, config, out, executed):
     return {
         "sizing-grid": lambda: sizing("grid_table"),
         "sizing-slides": lambda: sizing("slides_table"),
+        "sizing-gpu": lambda: sizing("gpu_text"),
         "sizing-assumptions": lambda: sizing("assumptions_text"),
         "chapters": lambda: chapter_titles(root),
         "clone": lambda: clone_command(config),

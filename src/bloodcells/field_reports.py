@@ -9,6 +9,7 @@ from bloodcells import claims, fields
 from bloodcells.cell_outlines import PLURALS
 from bloodcells.cell_size import estimate_cell_radius
 from bloodcells.counting.find import METHODS
+from bloodcells.counting.settings import BEST
 from bloodcells.errors import UserError
 from bloodcells.field_scores import SMALLEST_PLATELET, groups, truth_from_mask
 from bloodcells.metrics import bootstrap_interval
@@ -312,6 +313,52 @@ def platelet_agreement(per_image, *, method="dounet", counter="ccl", path=RELEAS
         )
         rows.append(dict(zip([*keys, *columns], (first, second, *values), strict=True)))
     return pd.DataFrame(rows).set_index(keys)
+
+
+def size_table(tables):
+    """Put the scores of networks beside those of the same networks trained at another size, on test fields.
+
+    Parameters
+    ----------
+    tables : dict of str to pandas.DataFrame
+        Mode to scores, from `bloodcells.results.load_runs`; may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by cells, network and mode, for each network that every mode has: the number of ``seeds``, and
+        as text, mean over seeds with their range where there are several, the Dice coefficient of the mask,
+        the F1 of cells with outlines and the counting accuracy in per cent, both by the method that
+        `bloodcells.counting.settings.BEST` names.
+    """
+    keys, columns = ["cells", "network", "mode"], ["seeds", "mask Dice", "F1", "accuracy, %"]
+    test = {
+        mode: dict(
+            list(scores[scores["dataset"].str.endswith("/test")].groupby(["target", "method"], sort=False))
+        )
+        for mode, scores in tables.items()
+        if len(scores)
+    }
+    in_all = [key for key in next(iter(test.values()), {}) if all(key in runs for runs in test.values())]
+    rows = []
+    for cell, method in in_all if len(test) == len(tables) else ():
+        best = BEST[cell]
+        for mode, runs in test.items():
+            chosen = runs[cell, method]
+            found = pd.to_numeric(chosen[f"{best}_f1"])
+            values = len(chosen), chosen["mask_dice"], found, 100 * chosen[f"{best}_accuracy"]
+            texts = values[0], _range(values[1], 3), _range(values[2], 3), _range(values[3], 1)
+            key = cell, claims.METHOD_NAMES.get(method, method), mode
+            rows.append(dict(zip([*keys, *columns], (*key, *texts), strict=True)))
+    return pd.DataFrame(rows, columns=[*keys, *columns]).set_index(keys)
+
+
+def _range(values, digits):
+    """Return the mean in words, with the range of several values; nothing where there is none."""
+    if values.isna().all():
+        return ""
+    low, mean, high = (f"{value:z.{digits}f}" for value in (values.min(), values.mean(), values.max()))
+    return mean if len(values) == 1 else f"{mean} ({low} to\u00a0{high})"
 
 
 def compare_on_training(per_image, methods, *, cell="rbc", counter="tree", dataset="all-idb1"):

@@ -71,7 +71,9 @@ def training_work(values, arm, *, n_images):
     steps = values["steps_per_epoch"] or -(-n_images // values["batch_size"])
     if target == "types":
         epochs = values["pretraining_epochs"]
-    return epochs * steps * values["batch_size"] * values["image_size"] ** 2 * _width(values, arm) ** 2
+    # Chapter 2's SegNet has tiles of one size in all modes.
+    size = 1 if "segnet_filters" in values and arm.startswith("segnet/") else values["image_size"]
+    return epochs * steps * values["batch_size"] * size**2 * _width(values, arm) ** 2
 
 
 def _width(values, arm):
@@ -140,6 +142,76 @@ def grid_hours(*, record=RECORD, notebooks=None, mode="full"):
             }
         )
     return pd.DataFrame(rows)
+
+
+def gpu_speedups(*, record=RECORD, notebooks=None, mode="full"):
+    """Compare the trainings of a mode that ran on a GPU with what they would take on the record's cores.
+
+    Parameters
+    ----------
+    record, notebooks : path-like, optional
+        As in `grid_hours`.
+    mode : {"full"}
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a training on a GPU whose arm is in the workstation record, too: ``chapter``, ``arm``,
+        ``seed``, ``device``; ``seconds`` that it took; ``expected`` seconds, the mean of the workstation's
+        trainings of that arm times the ratio of `training_work`; ``speedup``, the second by the first.
+    """
+    columns = ["chapter", "arm", "seed", "device", "seconds", "expected", "speedup"]
+    rows = []
+    for notebook in sorted(Path(notebooks or chapters.NOTEBOOKS).glob("*.ipynb")):
+        folder = Path(record) / notebook.stem
+        large = [
+            (config, metrics, found["device"])
+            for config, metrics, found in _runs(folder / mode, with_provenance=True)
+            if "GPU" in found["device"]
+        ]
+        if not large:
+            continue
+        sizes = [_values(notebook, name) for name in ("workstation", mode)]
+        if any(not values["steps_per_epoch"] for values in sizes):
+            continue  # passes over images, whose number the modes don't tell
+        seconds = pd.Series(
+            [metrics["train_s"] for _, metrics in _runs(folder / "workstation")],
+            [config["arm"] for config, _ in _runs(folder / "workstation")],
+            dtype=float,
+        )
+        for config, metrics, device in large:
+            arm = config["arm"]
+            if arm in seconds.index:
+                small, wide = (training_work(values, arm, n_images=1) for values in sizes)
+                expected = seconds[[arm]].mean() * wide / small
+                values = metrics["train_s"], expected, expected / metrics["train_s"]
+                rows.append((notebook.stem, arm, config["seed"], device, *values))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def gpu_text(*, record=RECORD, notebooks=None):
+    """Say in words how much faster than the record's cores a GPU was.
+
+    Parameters
+    ----------
+    record, notebooks : path-like, optional
+        As in `grid_hours`.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    found = gpu_speedups(record=record, notebooks=notebooks)
+    if found.empty:
+        return "No training of the record was made on a GPU yet."
+    low, middle, high = found["speedup"].min(), found["speedup"].median(), found["speedup"].max()
+    cards = sorted({device.removeprefix("GPU (").removesuffix(")") for device in found["device"]})
+    return (
+        f"**Measured:** {len(found)} trainings of the record ran on a GPU ({', '.join(cards)}). "
+        f"They were {low:.0f} to {high:.0f} times as fast as the same arithmetic on the record's cores, "
+        f"half of them at least {middle:.0f} times."
+    )
 
 
 def slide_hours(benchmark, assumptions):
@@ -266,13 +338,13 @@ def _values(notebook, mode):
     return chapters.parameters(notebook) | chapters.choose_parameters(notebook, mode=mode)
 
 
-def _runs(folder):
-    """Yield configuration and scores of the recorded runs in a folder."""
+def _runs(folder, *, with_provenance=False):
+    """Yield configuration, scores and, where asked for, provenance of the recorded runs in a folder."""
+    names = ["config.json", "metrics.json", *(["provenance.json"] if with_provenance else [])]
     for path in sorted(folder.glob("*/metrics.json")):
-        config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        if metrics.get("train_s") is not None:
-            yield config, metrics
+        found = [json.loads(path.with_name(name).read_text(encoding="utf-8")) for name in names]
+        if found[1].get("train_s") is not None:
+            yield found
 
 
 def _count_training_images(config):
