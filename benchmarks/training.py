@@ -68,7 +68,7 @@ def main():
             "step_s": "a step, s",
             "waiting": "waiting for images, %",
             "first_wait_s": "for the first of an epoch, s",
-            "start_s": "until the first step, s",
+            "start_s": "first epoch beyond the second, s",
             "megabytes": "memory, MB",
         },
         digits={"step_s": 3, "waiting": 1, "first_wait_s": 2, "start_s": 1, "megabytes": 0},

@@ -104,7 +104,7 @@ def test_tables_hold_every_run_class_and_kind_of_cell():
     assert (class_table(scores) == 1).all(axis=None)
     counts = crop_count_table(scores).loc["SegNet, VGG-16 encoder"]
     assert counts.loc["rbc", "n"] == 1
-    assert counts.loc["rbc", "ccl"] == "100.0\u00a0%\u00a0(0.0,\u00a00.0)"
+    assert counts.loc["rbc", "ccl"] == "100.0\u00a0(0.0,\u00a00.0)"
 
 
 def test_a_bias_that_rounds_to_zero_has_no_sign():
@@ -126,7 +126,7 @@ def test_a_head_that_some_runs_have_is_a_column_of_its_own():
         ]
     )
     table = crop_count_table(scores)
-    assert table.loc[("NODEs-UNet", "rbc"), "head"] == "50.0\u00a0%\u00a0(3.0,\u00a0+3.0)"
+    assert table.loc[("NODEs-UNet", "rbc"), "head"] == "50.0\u00a0(3.0,\u00a0+3.0)"
     assert table.loc[("NODEs-UNet", "wbc"), "head"].startswith("100.0")
     assert table.loc[("U-Net, half width", "rbc"), "head"] == "-"
     assert "head" not in crop_count_table(as_runs(score_crops(plain, seed=0)))

@@ -122,7 +122,7 @@ def test_table_by_hand():
     table = quality_table({"noise": 5.0, "cells_a": 1.0}, {"noise": (0.5, 1.0), "cells_a": (-4.0, 4.0)})
     assert table.to_numpy().tolist() == [
         ["5.0", "0.5 to 1.0", "unusual"],
-        ["1.0", "-4.0 to 4.0", "as usual"],
+        ["1.0", "-4.0 to 4.0", "not unusual"],
     ]
 
 

@@ -183,9 +183,9 @@ def _find_longest_waits(rows):
         longest = max(waits, key=waits.get)
         first = max(figures[group]["first_wait_s"]["median"] for group in waits)
         sentences.append(
-            "Once the first batch of an epoch is there, a network waits for images "
-            f"{waits[longest]:.1f} % of the time at most ({side}: {longest}); wanted: at most {WAITING} %; "
-            f"{_verdict(waits[longest] <= WAITING)}. The first batch takes {first:.2f} s at most."
+            f"Of the medians of {side}, {longest} waits longest for images once the first batch of an epoch is "
+            f"there: {waits[longest]:.1f} % of the time; wanted: at most {WAITING} %; "
+            f"{_verdict(waits[longest] <= WAITING)}. For the first batch no network waits longer than {first:.2f} s."
         )
     return " ".join(sentences)
 

@@ -258,7 +258,7 @@ def crop_count_table(scores):
                 accuracy, mae, bias = (
                     runs[f"{what}_{cell}_{counter}"].mean() for what in ("count", "mae", "bias")
                 )
-                row[counter] = f"{accuracy:.1f}\u00a0%\u00a0({mae:.1f},\u00a0{with_sign(bias, 1)})"
+                row[counter] = f"{accuracy:.1f}\u00a0({mae:.1f},\u00a0{with_sign(bias, 1)})"
                 if np.isnan(accuracy):
                     row[counter] = "-"
             rows.append(row)

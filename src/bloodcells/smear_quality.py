@@ -179,7 +179,7 @@ def quality_table(measured, ranges=None):
     Returns
     -------
     pandas.DataFrame of str
-        Rows are measures, columns "measured", "usual" and "verdict": "as usual" or "unusual".
+        Rows are measures, columns "measured", "usual" and "verdict": "not unusual" or "unusual".
     """
     import pandas as pd  # a second that `bloodcells count` does without
 
@@ -189,6 +189,6 @@ def quality_table(measured, ranges=None):
         {
             "measured": {MEASURES[name]: f"{value:.1f}" for name, value in measured.items()},
             "usual": {MEASURES[name]: "{:.1f} to {:.1f}".format(*ranges[name]) for name in measured},
-            "verdict": {MEASURES[name]: "unusual" if name in unusual else "as usual" for name in measured},
+            "verdict": {MEASURES[name]: "unusual" if name in unusual else "not unusual" for name in measured},
         }
     )
