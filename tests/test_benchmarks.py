@@ -473,8 +473,8 @@ def test_the_longest_waits_for_images_are_held_against_their_bar(side_by_side, t
     report["rows"] += rows_of("tiles", {"ours": [tiles] * 3, "ours with XLA": [1.0] * 3})
     sentences = [
         f"Of the medians of {side}, tiles waits longest for images once the first batch of an epoch is "
-        f"there: {waits} % of the time; wanted: at most 2 %; {met}. For the first batch no network waits longer than "
-        "0.25 s."
+        f"there: {waits} % of the time; wanted: at most 2 %; {met}. For the first batch no network waits "
+        "longer than 0.25 s."
         for side, waits, met in (("ours", f"{tiles:.1f}", verdict), ("ours with XLA", "1.0", "met"))
     ]
     assert speed.hold_against_bars("training", report) == " ".join(sentences)

@@ -185,7 +185,8 @@ def _find_longest_waits(rows):
         sentences.append(
             f"Of the medians of {side}, {longest} waits longest for images once the first batch of an epoch is "
             f"there: {waits[longest]:.1f} % of the time; wanted: at most {WAITING} %; "
-            f"{_verdict(waits[longest] <= WAITING)}. For the first batch no network waits longer than {first:.2f} s."
+            f"{_verdict(waits[longest] <= WAITING)}. For the first batch no network waits longer than "
+            f"{first:.2f} s."
         )
     return " ".join(sentences)
 
