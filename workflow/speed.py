@@ -183,8 +183,8 @@ def _find_longest_waits(rows):
         longest = max(waits, key=waits.get)
         first = max(figures[group]["first_wait_s"]["median"] for group in waits)
         sentences.append(
-            f"Of the medians of {side}, {longest} waits longest for images once the first batch of an epoch is "
-            f"there: {waits[longest]:.1f} % of the time; wanted: at most {WAITING} %; "
+            f"Of the medians of {side}, {longest} waits longest for images once the first batch of an epoch "
+            f"is there: {waits[longest]:.1f} % of the time; wanted: at most {WAITING} %; "
             f"{_verdict(waits[longest] <= WAITING)}. For the first batch no network waits longer than "
             f"{first:.2f} s."
         )
