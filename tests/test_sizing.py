@@ -86,6 +86,7 @@ def chapter(tmp_path):
         config = {"arm": "a/cell", "seed": seed, "datasets": ["all-idb1"], "cell_types": ["neutrophil"]}
         (run / "config.json").write_text(json.dumps(config))
         (run / "metrics.json").write_text(json.dumps({"train_s": seconds, "n_parameters": 1_000_000}))
+        (run / "provenance.json").write_text(json.dumps({"device": "CPU"}))
     return {"record": tmp_path / "record", "notebooks": folder}
 
 

@@ -332,24 +332,30 @@ def size_table(tables):
         `bloodcells.counting.settings.BEST` names.
     """
     keys, columns = ["cells", "network", "mode"], ["seeds", "mask Dice", "F1", "accuracy, %"]
-    test = {
-        mode: dict(
-            list(scores[scores["dataset"].str.endswith("/test")].groupby(["target", "method"], sort=False))
-        )
+    groups = {
+        (*key, mode): runs
         for mode, scores in tables.items()
         if len(scores)
+        for key, runs in scores[scores["dataset"].str.endswith("/test")].groupby(
+            ["target", "method"], sort=False
+        )
     }
-    in_all = [key for key in next(iter(test.values()), {}) if all(key in runs for runs in test.values())]
     rows = []
-    for cell, method in in_all if len(test) == len(tables) else ():
-        best = BEST[cell]
-        for mode, runs in test.items():
-            chosen = runs[cell, method]
-            found = pd.to_numeric(chosen[f"{best}_f1"])
-            values = len(chosen), chosen["mask_dice"], found, 100 * chosen[f"{best}_accuracy"]
-            texts = values[0], _range(values[1], 3), _range(values[2], 3), _range(values[3], 1)
-            key = cell, claims.METHOD_NAMES.get(method, method), mode
-            rows.append(dict(zip([*keys, *columns], (*key, *texts), strict=True)))
+    for cell, method in dict.fromkeys(key[:2] for key in groups):
+        found = {mode: groups.get((cell, method, mode)) for mode in tables}
+        if any(runs is None for runs in found.values()):
+            continue
+        for mode, runs in found.items():
+            values = {
+                "cells": cell,
+                "network": claims.METHOD_NAMES.get(method, method),
+                "mode": mode,
+                "seeds": len(runs),
+                "mask Dice": _range(runs["mask_dice"], 3),
+                "F1": _range(pd.to_numeric(runs[f"{BEST[cell]}_f1"]), 3),
+                "accuracy, %": _range(100 * runs[f"{BEST[cell]}_accuracy"], 1),
+            }
+            rows.append(values)
     return pd.DataFrame(rows, columns=[*keys, *columns]).set_index(keys)
 
 

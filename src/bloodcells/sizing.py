@@ -116,15 +116,11 @@ def grid_hours(*, record=RECORD, notebooks=None, mode="full"):
         if "arms" not in large:
             continue
         seconds, estimates, sizes = [], {}, []
-        for config, metrics in _runs(Path(record) / notebook.stem / "workstation"):
-            # Of no account where both modes say how many steps an epoch has.
-            counts = 0 in (small["steps_per_epoch"], large["steps_per_epoch"])
-            n_images = _IMAGES_A_PASS.get(notebook.stem) or (_count_training_images(config) if counts else 1)
-            work = [training_work(values, config["arm"], n_images=n_images) for values in (small, large)]
+        for arm, metrics, expected in _scale_runs(notebook.stem, record, small, large):
             seconds.append(metrics["train_s"])
-            estimates.setdefault(config["arm"], []).append(metrics["train_s"] * work[1] / work[0])
+            estimates.setdefault(arm, []).append(expected)
             if "n_parameters" in metrics:
-                widths = [_width(values, config["arm"]) for values in (small, large)]
+                widths = [_width(values, arm) for values in (small, large)]
                 sizes.append(metrics["n_parameters"] * (widths[1] / widths[0]) ** 2 * _BYTES_A_PARAMETER)
         means = pd.Series({arm: sum(found) / len(found) for arm, found in estimates.items()}, dtype=float)
         arms = large["arms"]
@@ -163,29 +159,22 @@ def gpu_speedups(*, record=RECORD, notebooks=None, mode="full"):
     columns = ["chapter", "arm", "seed", "device", "seconds", "expected", "speedup"]
     rows = []
     for notebook in sorted(Path(notebooks or chapters.NOTEBOOKS).glob("*.ipynb")):
-        folder = Path(record) / notebook.stem
-        large = [
-            (config, metrics, found["device"])
-            for config, metrics, found in _runs(folder / mode, with_provenance=True)
-            if "GPU" in found["device"]
+        runs = [
+            (config, metrics["train_s"], device)
+            for config, metrics, device in _runs(Path(record) / notebook.stem / mode)
+            if "GPU" in device
         ]
-        if not large:
+        if not runs:
             continue
-        sizes = [_values(notebook, name) for name in ("workstation", mode)]
-        if any(not values["steps_per_epoch"] for values in sizes):
-            continue  # passes over images, whose number the modes don't tell
-        seconds = pd.Series(
-            [metrics["train_s"] for _, metrics in _runs(folder / "workstation")],
-            [config["arm"] for config, _ in _runs(folder / "workstation")],
-            dtype=float,
-        )
-        for config, metrics, device in large:
-            arm = config["arm"]
-            if arm in seconds.index:
-                small, wide = (training_work(values, arm, n_images=1) for values in sizes)
-                expected = seconds[[arm]].mean() * wide / small
-                values = metrics["train_s"], expected, expected / metrics["train_s"]
-                rows.append((notebook.stem, arm, config["seed"], device, *values))
+        small, large = (_values(notebook, name) for name in ("workstation", mode))
+        estimates = {}
+        for arm, _, seconds in _scale_runs(notebook.stem, record, small, large):
+            estimates.setdefault(arm, []).append(seconds)
+        for config, seconds, device in runs:
+            if found := estimates.get(config["arm"]):
+                expected = sum(found) / len(found)
+                row = notebook.stem, config["arm"], config["seed"], device, seconds, expected
+                rows.append((*row, expected / seconds))
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -338,13 +327,25 @@ def _values(notebook, mode):
     return chapters.parameters(notebook) | chapters.choose_parameters(notebook, mode=mode)
 
 
-def _runs(folder, *, with_provenance=False):
-    """Yield configuration, scores and, where asked for, provenance of the recorded runs in a folder."""
-    names = ["config.json", "metrics.json", *(["provenance.json"] if with_provenance else [])]
+def _scale_runs(chapter, record, small, large):
+    """Yield arm and scores of the workstation's runs, and the seconds each would take in the larger mode."""
+    # Of no account where both modes say how many steps an epoch has.
+    counts = 0 in (small["steps_per_epoch"], large["steps_per_epoch"])
+    for config, metrics, _ in _runs(Path(record) / chapter / "workstation"):
+        n_images = _IMAGES_A_PASS.get(chapter) or (_count_training_images(config) if counts else 1)
+        work = [training_work(values, config["arm"], n_images=n_images) for values in (small, large)]
+        yield config["arm"], metrics, metrics["train_s"] * work[1] / work[0]
+
+
+def _runs(folder):
+    """Yield configuration, scores and device of the recorded trainings in a folder."""
     for path in sorted(folder.glob("*/metrics.json")):
-        found = [json.loads(path.with_name(name).read_text(encoding="utf-8")) for name in names]
-        if found[1].get("train_s") is not None:
-            yield found
+        config, metrics, source = (
+            json.loads(path.with_name(f"{name}.json").read_text(encoding="utf-8"))
+            for name in ("config", "metrics", "provenance")
+        )
+        if metrics.get("train_s") is not None:
+            yield config, metrics, source["device"]
 
 
 def _count_training_images(config):
